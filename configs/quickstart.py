@@ -1,0 +1,39 @@
+"""The study of the embedded models, on any machine.
+
+Command:  bash launch/quickstart.sh
+"""
+
+from wcse_jax import study
+from wcse_jax.sampler import settings as sampler_settings
+from wcse_jax.sft import settings as sft_settings
+
+
+def get_config() -> study.StudyConfig:
+  return study.StudyConfig(
+    title='Weaker and cheaper, or stronger and dearer? (embedded models)',
+    problems=256,
+    test_problems=384,
+    validation_problems=64,
+    budget_low=1,
+    budget_high=5,
+    truth_samples=128,
+    replicates=3,
+    student_arms=('wc', 'se', 'wc_number_matched'),
+    sampler=sampler_settings.SamplerConfig(
+      temperature=0.7,
+      top_k=3,
+      max_new_tokens=80,
+      slots=512,
+      prefill_batch=64,
+    ),
+    sft=sft_settings.SftConfig(
+      steps=120,
+      batch_size=32,
+      accumulate=4,
+      max_length=128,
+      checkpoints=2,
+      optimizer=sft_settings.OptimizerConfig(
+        learning_rate=1e-3, warmup_steps=10
+      ),
+    ),
+  )

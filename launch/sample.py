@@ -1,0 +1,24 @@
+"""Samples one model on one task into `DIR/samples/<model>/`.
+
+  python launch/sample.py --workdir=runs/first \
+    --config.checkpoint=tiny-wc --config.samples_per_problem=4
+"""
+
+import os
+
+from wcse_jax import cli
+from wcse_jax.sampler import run as sampling
+
+
+def run(config: sampling.SampleConfig, workdir: str) -> None:
+  cost = sampling.sample(config, workdir)
+  rate = cost['decode_tokens'] / max(cost['chip_seconds'], 1e-9)
+  print(
+    f'{int(cost["decode_tokens"])} tokens drawn in '
+    f'{cost["chip_seconds"]:.1f} chip-seconds, {rate:.0f} a second: '
+    f'{workdir}/samples'
+  )
+
+
+if __name__ == '__main__':
+  cli.main(run, os.path.join(os.path.dirname(__file__), '../configs/sample.py'))

@@ -1,0 +1,22 @@
+"""Fine-tunes one model; the best goes to `DIR/model/`, a Hugging Face folder.
+
+  python launch/sft.py --workdir=runs/tuned --config.checkpoint=tiny-student \
+    --config.train=runs/first --config.task=arith
+"""
+
+import os
+
+from wcse_jax import cli
+from wcse_jax.sft import settings, train
+
+
+def run(config: settings.SftConfig, workdir: str) -> None:
+  result = train.run(config, workdir)
+  print(
+    f'best of {len(result["scores"])} checkpoints by {result["chosen_by"]}: '
+    f'step {result["best_step"]} of {result["steps"]}: {workdir}/model'
+  )
+
+
+if __name__ == '__main__':
+  cli.main(run, os.path.join(os.path.dirname(__file__), '../configs/sft.py'))

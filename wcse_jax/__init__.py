@@ -1,0 +1,23 @@
+"""wcse_jax: which model to sample training data from, at the same compute.
+
+Dimension key.  Arrays of rank >= 1 end in the letters of their axes:
+
+  B  sequences of a batch, or slots of the sampler
+  T  tokens of this call
+  S  positions of the key/value cache
+  L  layers, or the repeats of a stacked group of layers
+  D  model width
+  N  query heads (N = K * G)
+  K  key/value heads
+  G  query heads per key/value head
+  H  head width
+  F  feed-forward width
+  V  vocabulary
+  P  prompts of one prefill
+  Q  problems (host)
+  R  samples per problem (host)
+
+Size-1 axes are written `1`.  Scalars take no letter.
+"""
+
+__version__ = '0.1.0'

@@ -1,0 +1,100 @@
+"""What every launch script shares: flags, exit statuses, one error line.
+
+Exit status 0: done; 2: bad arguments or input, one line on standard error; 75:
+stopped and resumable.
+"""
+
+import dataclasses
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from wcse_jax import errors
+
+
+_WORKDIR = flags.DEFINE_string(
+  'workdir', '', 'The run folder, local or in a bucket.'
+)
+
+# What config_flags and absl raise for flags that do not fit.
+_FLAG_ERRORS = (
+  flags.Error,
+  KeyError,
+  AttributeError,
+  TypeError,
+  ValueError,
+  OSError,
+  SyntaxError,
+  ImportError,
+)
+
+
+def main(
+  run: Callable[[Any, str], None], default_config: str, *, workdir: bool = True
+) -> None:
+  """Runs a launch script: parses the flags, then calls `run(config, workdir)`.
+
+  Args:
+    run: the script's work.
+    default_config: path of the configuration file used without `--config`.
+    workdir: whether `--workdir` must be given.
+  """
+  holder = config_flags.DEFINE_config_file(
+    'config', default_config, 'The configuration file.', lock_config=True
+  )
+
+  # Orbax tells of every array at level INFO.
+  flags.FLAGS.set_default('verbosity', logging.WARNING)
+
+  def parse(arguments: Sequence[str]) -> list[str]:
+    try:
+      rest = flags.FLAGS(list(arguments))
+      if holder.value is None:
+        raise errors.InputError('--config: wanted a configuration file.')
+    except _FLAG_ERRORS as error:
+      _refuse(error)
+    if len(rest) > 1:
+      _refuse(
+        errors.InputError(f'wanted flags only; got the argument {rest[1]!r}.')
+      )
+    if workdir and not _WORKDIR.value:
+      _refuse(errors.InputError('--workdir: wanted a folder; got nothing.'))
+    return rest
+
+  def call(_) -> None:
+    # A stop by the scheduler ends like one by hand: resumable.
+    signal.signal(signal.SIGTERM, _terminate)
+    logging.set_verbosity(flags.FLAGS.verbosity)
+    try:
+      run(holder.value, _WORKDIR.value)
+    except errors.InputError as error:
+      _refuse(error)
+    except (errors.Stopped, KeyboardInterrupt) as error:
+      print(
+        f'stopped: {error or "interrupted"}; run it again to go on.',
+        file=sys.stderr,
+      )
+      sys.exit(75)
+
+  app.run(call, flags_parser=parse)
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+  """Returns a configuration as JSON values, for the run folder."""
+  return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def _terminate(*_) -> None:
+  raise errors.Stopped('SIGTERM')
+
+
+def _refuse(error: Exception) -> None:
+  text = error.args[0] if error.args else type(error).__name__
+  text = ' '.join(str(text).split())
+  print(f'{sys.argv[0]}: {text}', file=sys.stderr)
+  sys.exit(2)

@@ -1,0 +1,219 @@
+"""pass@1 and maj@k of one model on one task."""
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from wcse_jax import checkpoints, errors, records, runlog, sharding, storage
+from wcse_jax.metrics import intervals
+from wcse_jax.sampler import engine, settings
+from wcse_jax.sampler import run as sampling
+
+
+@dataclasses.dataclass(kw_only=True)
+class EvaluateConfig:
+  """An evaluation.
+
+  Attributes:
+    checkpoint: a Hugging Face folder or the name of an embedded model.
+    task: one of `tasks.TASKS`.
+    data: folder or file of the set; empty for the task's own source.
+    split: one of the task's splits, or `validation`.
+    limit: problems, from the start of the split; 0 for all.
+    shots: worked examples before the question: 0 for a tuned model, which is
+      asked in the format of its training.
+    prompts: JSONL of those; empty for the task's own.
+    majority: the k of maj@k; empty for none.
+    temperature: of the samples that vote; pass@1 is greedy.
+    validation_size: training problems that are held out of `train`.
+    seed: of the draws.
+    dtype: `float32` or `bfloat16`.
+    mesh: as `sharding.make_mesh` reads it.
+    sampler: how tokens are drawn; its temperature is not used.
+  """
+
+  checkpoint: str = 'tiny-student'
+  task: str = 'arith'
+  data: str = ''
+  split: str = 'test'
+  limit: int = 0
+  shots: int = 0
+  prompts: str = ''
+  majority: tuple[int, ...] = (4,)
+  temperature: float = 0.7
+  validation_size: int = 500
+  seed: int = 0
+  dtype: str = 'float32'
+  mesh: str = ''
+  sampler: settings.SamplerConfig = dataclasses.field(
+    default_factory=settings.SamplerConfig
+  )
+
+  def validate(self) -> None:
+    """Raises InputError for the first field that is out of range."""
+    if any(not isinstance(k, int) or k < 1 for k in self.majority):
+      raise errors.InputError(
+        f'majority: wanted counts >= 1; got {self.majority}.'
+      )
+    if not self.temperature > 0:
+      raise errors.InputError(
+        f'temperature: wanted a number > 0; got {self.temperature}.'
+      )
+    self._sampling(1, self.temperature).validate()
+
+  def _sampling(self, samples: int, temperature: float):
+    shared = {
+      field.name: getattr(self, field.name)
+      for field in dataclasses.fields(sampling.SampleConfig)
+      if hasattr(self, field.name)
+    }
+    shared['samples_per_problem'] = samples
+    shared['sampler'] = dataclasses.replace(
+      self.sampler, temperature=temperature
+    )
+    return sampling.SampleConfig(**shared)
+
+  def greedy(self) -> sampling.SampleConfig:
+    """Returns the run whose samples give pass@1."""
+    return self._sampling(1, 0.0)
+
+  def voting(self) -> sampling.SampleConfig:
+    """Returns the run whose samples vote."""
+    return self._sampling(max(self.majority), self.temperature)
+
+
+class Evaluator:
+  """Draws and grades the answers of any number of models on fixed problems."""
+
+  def __init__(self, config: EvaluateConfig):
+    config.validate()
+    self._config = config
+    self._work = sampling.prepare(config.greedy())
+    self.reset()
+
+  def reset(self) -> None:
+    """Sets the costs to nothing."""
+    self.flops = 0
+    self.prefill_tokens = 0
+    self.decode_tokens = 0
+    self.chip_seconds = 0.0
+
+  @property
+  def problems(self) -> list[records.Problem]:
+    return [problem for _, problem in self._work.chosen]
+
+  def accuracy(self, model, tokenizer) -> float:
+    """Returns greedy pass@1."""
+    return sum(self.greedy(model, tokenizer)) / len(self._work.chosen)
+
+  def greedy(self, model, tokenizer) -> list[bool]:
+    """Returns whether the greedy answer of each problem is right."""
+    grades = self._grades(model, tokenizer, self._config.greedy())
+    return [bool(row[0].correct) for row in grades]
+
+  def majority(self, model, tokenizer) -> dict[int, list[bool]]:
+    """Returns, by k, whether the first k answers' majority is right."""
+    if not self._config.majority:
+      return {}
+    grades = self._grades(model, tokenizer, self._config.voting())
+    return {k: [vote(row[:k]) for row in grades] for k in self._config.majority}
+
+  def _grades(self, model, tokenizer, config) -> list[list[records.Grade]]:
+    """Returns the grades of each problem, by sample index."""
+    work = self._work
+    ids = sampling.prompt_ids(work, tokenizer)
+    sampler = engine.Sampler(
+      model,
+      tokenizer,
+      config.sampler,
+      seed=config.seed,
+      stop=work.task.stop,
+      shape=engine.Shape.of(ids.values()),
+    )
+    requests = [
+      settings.Request(problem.id, index, ids[position])
+      for position, problem in work.chosen
+      for index in range(config.samples_per_problem)
+    ]
+    problems = {problem.id: problem for _, problem in work.chosen}
+    rows = []
+    found: dict[str, dict[int, records.Grade]] = collections.defaultdict(dict)
+    for row in sampler.generate(requests):
+      rows.append(row)
+      found[row.problem_id][row.index] = work.task.grade(
+        problems[row.problem_id], row.index, row.text
+      )
+    self.flops += sampling.flops(model.config, rows)
+    counts = sampling.tokens(rows)
+    self.prefill_tokens += counts['prefill_tokens']
+    self.decode_tokens += counts['decode_tokens']
+    self.chip_seconds += sampler.device_seconds * (
+      model.mesh.size if model.mesh is not None else 1
+    )
+    return [
+      [found[problem.id][i] for i in range(config.samples_per_problem)]
+      for _, problem in work.chosen
+    ]
+
+
+def vote(grades: Sequence[records.Grade]) -> bool:
+  """Returns whether the most frequent answer is right.
+
+  Samples without an answer do not vote; of equal counts the answer that came
+  first wins.
+  """
+  counts = collections.Counter(
+    grade.answer for grade in grades if grade.answer is not None
+  )
+  if not counts:
+    return False
+  winner = counts.most_common(1)[0][0]
+  return any(grade.correct for grade in grades if grade.answer == winner)
+
+
+def evaluate(config: EvaluateConfig, workdir: str) -> dict[str, Any]:
+  """Evaluates one checkpoint; returns what `workdir/evaluation.json` holds."""
+  evaluator = Evaluator(config)
+  mesh = sharding.make_mesh(config.mesh)
+  model, tokenizer = checkpoints.load(
+    config.checkpoint, dtype=config.dtype, mesh=mesh
+  )
+  devices = [str(device) for device in mesh.devices.flat]
+  with runlog.writing(workdir, dataclasses.asdict(config), devices=devices):
+    result = score(evaluator, model, tokenizer)
+    name = sampling.model_name(config.checkpoint)
+    row = ledger_row(evaluator, name, mesh.size)
+    runlog.book(workdir, f'evaluate-{name}', row)
+    runlog.merge_ledger(workdir)
+    storage.publish_json(storage.join(workdir, 'evaluation.json'), result)
+  return result
+
+
+def score(evaluator: Evaluator, model, tokenizer) -> dict[str, Any]:
+  """Returns the accuracies of a model with intervals over problems.
+
+  `right` holds, for `pass@1` and each `maj@k`, 1 or 0 for each problem.
+  """
+  right = {'pass@1': evaluator.greedy(model, tokenizer)}
+  for k, rows in evaluator.majority(model, tokenizer).items():
+    right[f'maj@{k}'] = rows
+  return {
+    **{name: intervals.mean(rows) for name, rows in right.items()},
+    'problem_ids': [problem.id for problem in evaluator.problems],
+    'right': {name: [int(r) for r in rows] for name, rows in right.items()},
+  }
+
+
+def ledger_row(evaluator: Evaluator, name: str, chips: int) -> dict[str, Any]:
+  """Returns the ledger row of all that an evaluator did."""
+  return {
+    'stage': 'evaluate',
+    'model': name,
+    'chips': chips,
+    'chip_seconds': evaluator.chip_seconds,
+    'prefill_tokens': evaluator.prefill_tokens,
+    'decode_tokens': evaluator.decode_tokens,
+    'flops': evaluator.flops,
+    'usd': None,
+  }

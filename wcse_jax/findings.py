@@ -1,0 +1,502 @@
+"""What a study found: every number of the report, from the run folder's files.
+
+Nothing is drawn or trained here, so an unfinished study gives its findings so
+far.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from wcse_jax import arms as arm_data
+from wcse_jax import budget, runlog, storage
+from wcse_jax.metrics import contrast, intervals, measure
+from wcse_jax.sampler import run as sampling
+
+
+# Power of the smallest detectable difference: the sum of the normal quantiles
+# of a two-sided test at 5% and of 80% power, over the half width of a 95%
+# interval in standard errors.
+_DETECTABLE = (1.95996 + 0.84162) / 1.95996
+_EXAMPLES = 4
+
+# Setup -> what the paper calls training its model: the student on another
+# model's data, a model on its own, the strong model on the weak one's.
+SETUPS = {
+  'student': 'Knowledge distillation',
+  'wc': 'Self-improvement of the weak model',
+  'se': 'Weak-to-strong improvement',
+}
+
+
+def collect(study, graded: Mapping[str, arm_data.Graded]) -> dict[str, Any]:
+  """Returns the results of a study (`study.Study`), ready for JSON."""
+  c = study.config
+  tables = {role: one.table for role, one in graded.items()}
+  training = _training(study)
+  gaps = {
+    name: contrast.gap(
+      tables['wc'].restrict(*_span(study.pool('wc', name, 0))),
+      tables['se'].restrict(*_span(study.pool('se', name, 0))),
+      study.count('wc', name),
+      study.count('se', name),
+    )
+    for name in study.matches
+  }
+  planned = list(study.runs())
+  finished = all(
+    storage.exists(storage.join(study.folder(run), 'evaluation.json'))
+    for run in planned
+  )
+  truth = _truth(study, tables)
+  return {
+    'title': c.title,
+    'status': 'finished' if finished else 'unfinished',
+    'answer': _answer(study, gaps, training),
+    'task': {
+      'name': c.task,
+      'split': 'train',
+      'problems': len(study.problems),
+      'test_problems': training['test_problems'],
+      'levels': sorted({p.level for p in study.problems}),
+    },
+    'sampling': {
+      name: getattr(c.sampler, name)
+      for name in ('temperature', 'top_k', 'top_p', 'min_p', 'max_new_tokens')
+    },
+    'models': {
+      role: {
+        'name': sampling.model_name(getattr(c, role)),
+        'parameters': model.parameters(),
+        'flops_per_token': budget.flops_per_token(model),
+        'greedy': (_untuned(study, role) or {}).get('pass@1'),
+      }
+      for role, model in study.models.items()
+    },
+    'budgets': [
+      {
+        'name': name,
+        'se': strong,
+        'wc': match.count_weak,
+        'currency': 'params',
+        'ratio': float(match.ratio),
+        'exact': float(match.exact),
+        'rounding': match.rounding,
+      }
+      for name, (strong, match) in study.matches.items()
+    ],
+    'currencies': _currencies(study, graded),
+    'quality': {name: _quality(study, tables, name) for name in study.matches},
+    'gaps': gaps,
+    'curves': {
+      role: _curves(
+        tables[role].restrict(*_span(study.pool(role, 'high', 0))),
+        study.count(role, 'high'),
+      )
+      for role in tables
+    },
+    'truth': truth,
+    'ratios': _ratios(study, tables),
+    'break_even': _break_even(study, tables),
+    'training': training,
+    'ledger': _ledger(study),
+    'examples': _examples(study, graded),
+    'provenance': {
+      key: value
+      for key, value in runlog.provenance().items()
+      if isinstance(value, str) and key not in ('start', 'started', 'time')
+    },
+    'config': study.described(),
+    'notes': _notes(study),
+  }
+
+
+def _span(pool: range) -> tuple[int, int]:
+  return pool.start, len(pool)
+
+
+def _quality(study, tables, name: str) -> dict[str, Any]:
+  """Returns the measures of replicate 0's pool at a budget."""
+  found = {}
+  for role, table in tables.items():
+    pool = study.pool(role, name, 0)
+    found[role] = _measured(table, pool)
+  matched = study.pool('wc', name, 0)[: study.count('se', name)]
+  found['wc_number_matched'] = _measured(tables['wc'], matched)
+  return found
+
+
+def _measured(table: measure.Table, pool: range) -> dict[str, Any]:
+  part = table.restrict(*_span(pool))
+  return measure.measure(part, [len(pool)]) | {'samples_per_problem': len(pool)}
+
+
+def _curves(table: measure.Table, most: int) -> dict[str, Any]:
+  found = measure.measure(table, list(range(1, most + 1)))
+  return {
+    name: found[name] for name in ('coverage', 'diversity', 'distinct_chains')
+  }
+
+
+def _truth(study, tables) -> dict[str, Any] | None:
+  """Returns coverage by brute force, and what few samples estimated of it."""
+  many = study.config.truth_samples
+  if not many:
+    return None
+  ks = [
+    k
+    for k in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
+    if k <= many
+  ]
+  found: dict[str, Any] = {'samples_per_problem': many, 'checks': []}
+  for role, table in tables.items():
+    brute = measure.measure(table.restrict(0, many), ks)['coverage']
+    found[role] = brute
+    pool = study.pool(role, 'high', 0)
+    shown = [k for k in ks if k <= len(pool)]
+    few = measure.measure(table.restrict(*_span(pool)), shown)['coverage']
+    for row in few:
+      truth = next(one for one in brute if one['k'] == row['k'])
+      inside = row['low'] <= truth['value'] <= row['high']
+      found['checks'].append(
+        {
+          'model': role,
+          'k': row['k'],
+          'estimate': _estimate(row),
+          'truth': _estimate(truth),
+          'inside': bool(inside),
+        }
+      )
+  return found
+
+
+def _estimate(row: Mapping[str, Any]) -> dict[str, Any]:
+  return {name: row[name] for name in ('value', 'low', 'high', 'n')}
+
+
+def _ratios(study, tables) -> list[dict[str, Any]]:
+  """Returns the brute-force gap at each cost ratio, the pair's own included."""
+  many = study.config.truth_samples
+  if not many:
+    return []
+  weak, strong = (tables[role].restrict(0, many) for role in ('wc', 'se'))
+  found = []
+  for name, (count, match) in study.matches.items():
+    own = float(match.ratio)
+    for ratio in sorted({*study.config.cost_ratios, own}):
+      k_weak = budget.matched(count, ratio, 1).count_weak
+      if k_weak > many:
+        continue
+      gap = contrast.gap(weak, strong, k_weak, count)
+      found.append(
+        {
+          'budget': name,
+          'ratio': ratio,
+          'k_se': count,
+          'k_wc': k_weak,
+          'gap': gap,
+          'verdict': contrast.verdict(gap),
+          'actual': ratio == own,
+        }
+      )
+  return found
+
+
+def _break_even(study, tables) -> dict[str, Any]:
+  many = study.config.truth_samples
+  if not many:
+    return {}
+  weak, strong = (tables[role].restrict(0, many) for role in ('wc', 'se'))
+  return {
+    name: contrast.break_even(weak, strong, count)
+    for name, (count, _) in study.matches.items()
+  }
+
+
+def _currencies(study, graded) -> list[dict[str, Any]]:
+  """Returns what a sample of each model costs, and the counts that match."""
+  found = []
+  costs: dict[str, dict[str, float]] = {
+    'params': {},
+    'flops': {},
+    'chip_seconds': {},
+  }
+  for role, one in graded.items():
+    cost = study.sampling_cost(role)
+    count = len(one.samples)
+    tokens = budget.flops_per_token(study.models[role])
+    # The paper takes both models' samples to be of one length.
+    costs['params'][role] = tokens
+    costs['flops'][role] = cost['flops'] / count
+    costs['chip_seconds'][role] = cost['chip_seconds'] / count
+  for currency, by_role in costs.items():
+    row: dict[str, Any] = {'currency': currency, **by_role}
+    if by_role['wc'] > 0:
+      row['ratio'] = by_role['se'] / by_role['wc']
+      for name, (count, _) in study.matches.items():
+        row[f'wc_{name}'] = int(row['ratio'] * count)
+    found.append(row)
+  return found
+
+
+def _untuned(study, role: str) -> dict[str, Any] | None:
+  path = storage.join(study.workdir, 'untuned', role, 'evaluation.json')
+  return storage.read_json(path) if storage.exists(path) else None
+
+
+def _training(study) -> dict[str, Any]:
+  """Returns the accuracy of every arm of every setup, and their contrasts."""
+  c = study.config
+  setups, widths, problems = [], [], 0
+  for setup in c.setups:
+    scores: dict[str, dict[str, np.ndarray]] = {}
+    arms = []
+    for arm in study.arms(setup):
+      done = [
+        found
+        for run in study.runs()
+        if (run.setup, run.arm) == (setup, arm)
+        and (found := _student(study, run)) is not None
+      ]
+      if not done:
+        continue
+      right = {
+        name: np.array([one['evaluation']['right'][name] for one in done])
+        for name in done[0]['evaluation']['right']
+      }
+      scores[arm] = right
+      problems = right['pass@1'].shape[1]
+      arms.append(
+        {
+          'arm': arm,
+          'label': arm_data.LABELS[arm],
+          'examples': [one['training']['examples'] for one in done],
+          **{name: intervals.clustered(r) for name, r in right.items()},
+          'replicates': [
+            {
+              'replicate': one['replicate'],
+              **{n: float(r[i].mean()) for n, r in right.items()},
+              'examples': one['training']['examples'],
+              'epochs': one['training']['epochs'],
+              'best_step': one['training']['best_step'],
+            }
+            for i, one in enumerate(done)
+          ],
+        }
+      )
+    contrasts = []
+    for arm in scores:
+      if arm == 'se' or 'se' not in scores:
+        continue
+      for name in scores[arm]:
+        a, b = scores[arm][name], scores['se'][name]
+        count = min(len(a), len(b))
+        gap = intervals.clustered(a[:count] - b[:count])
+        if arm == 'wc' and name == 'pass@1' and gap['low'] is not None:
+          widths.append((gap['high'] - gap['low']) / 2)
+        contrasts.append(
+          {
+            'a': arm,
+            'b': 'se',
+            'metric': name,
+            'difference': gap,
+            'primary': arm == 'wc' and name == 'pass@1',
+            'reading': _reading(gap, arm_data.LABELS[arm], 'SE data'),
+          }
+        )
+    untuned = _untuned(study, setup) or {}
+    setups.append(
+      {
+        'setup': setup,
+        'title': SETUPS[setup],
+        'model': sampling.model_name(getattr(c, setup)),
+        'untuned': {
+          name: untuned[name]
+          for name in untuned
+          if name not in ('problem_ids', 'right')
+        },
+        'arms': arms,
+        'contrasts': contrasts,
+      }
+    )
+  return {
+    'budget': c.train_budget,
+    'steps': c.sft.steps,
+    'validation_problems': c.validation_problems,
+    'test_problems': problems,
+    'replicates': c.replicates,
+    'detectable_difference': max(widths) * _DETECTABLE if widths else None,
+    'setups': setups,
+  }
+
+
+def _student(study, run) -> dict[str, Any] | None:
+  folder = study.folder(run)
+  paths = [
+    storage.join(folder, name) for name in ('training.json', 'evaluation.json')
+  ]
+  if not all(storage.exists(path) for path in paths):
+    return None
+  training, evaluation = map(storage.read_json, paths)
+  return {
+    'replicate': run.replicate,
+    'training': training,
+    'evaluation': evaluation,
+  }
+
+
+def _reading(gap: Mapping[str, Any], a: str, b: str) -> str:
+  if gap['low'] is None:
+    return 'too few numbers for an interval'
+  if gap['low'] > 0:
+    return f'{a} better'
+  if gap['high'] < 0:
+    return f'{b} better'
+  return 'no difference seen'
+
+
+def _answer(study, gaps, training) -> dict[str, Any]:
+  """Returns the answer in one sentence, which follows from the intervals."""
+  name = study.config.train_budget
+  strong, match = study.matches[name]
+  gap = gaps[name]
+  data_part = (
+    f'At the same compute ({match.count_weak} WC samples against {strong} SE '
+    f'samples a problem) the weak model covers {_points(gap)} of the problems '
+    f'than the strong one ({_interval(gap)})'
+  )
+  if gap['low'] is not None and gap['low'] <= 0 <= gap['high']:
+    data_part = (
+      f'At the same compute ({match.count_weak} WC samples against {strong} SE '
+      f'samples a problem) no difference in coverage was seen '
+      f'({_interval(gap)})'
+    )
+  details = []
+  primary = None
+  for setup in training['setups']:
+    for row in setup['contrasts']:
+      if row['primary']:
+        primary = primary or (setup, row)
+        details.append(
+          f'{setup["title"]} ({setup["model"]}): WC data less SE data, pass@1 '
+          f'{_interval(row["difference"])}: {row["reading"]}.'
+        )
+  if primary is None:
+    return {'sentence': data_part + '; no student was compared.', 'details': []}
+  setup, row = primary
+  difference = row['difference']
+  if row['reading'] == 'no difference seen':
+    rest = (
+      'and between students trained on either no difference in pass@1 was seen '
+      f'({_interval(difference)}).'
+    )
+  else:
+    rest = (
+      f'and students trained on its data solve {_points(difference)} test '
+      f'problems than those trained on SE data ({_interval(difference)}).'
+    )
+  return {'sentence': f'{data_part}, {rest}', 'details': details}
+
+
+def _points(gap: Mapping[str, Any]) -> str:
+  points = 100 * gap['value']
+  return f'{abs(points):.1f} points {"more" if points > 0 else "fewer"}'
+
+
+def _interval(gap: Mapping[str, Any]) -> str:
+  if gap['low'] is None:
+    return f'{100 * gap["value"]:+.1f} points, no interval'
+  return (
+    f'{100 * gap["value"]:+.1f} points, 95% interval {100 * gap["low"]:+.1f} '
+    f'to {100 * gap["high"]:+.1f}'
+  )
+
+
+def _ledger(study) -> dict[str, Any]:
+  rows = runlog.merge_ledger(study.workdir)
+  whole = sum(row['flops'] for row in rows) or 1
+  stages = []
+  for stage in dict.fromkeys(row['stage'] for row in rows):
+    part = [row for row in rows if row['stage'] == stage]
+    flops = sum(row['flops'] for row in part)
+    stages.append(
+      {
+        'stage': stage,
+        'chip_seconds': sum(row['chip_seconds'] for row in part),
+        'flops': flops,
+        'share_of_flops': flops / whole,
+      }
+    )
+  return {'rows': rows, 'by_stage': stages}
+
+
+def _examples(study, graded) -> list[dict[str, Any]]:
+  """Returns a few problems with samples of both models, false positives first.
+
+  The problems are the first, in order, on which each kind of sample occurs.
+  """
+  by_problem: dict[str, dict[str, list[Any]]] = {}
+  for role, one in graded.items():
+    texts = {(s.problem_id, s.index): s.text for s in one.samples}
+    pool = study.pool(role, 'high', 0)
+    for g in one.grades:
+      if g.index in pool:
+        row = {
+          'model': role,
+          'text': texts[g.problem_id, g.index].strip(),
+          'verdict': g.verdict,
+          'sound': g.sound,
+          'why': g.why,
+          'index': g.index,
+        }
+        by_problem.setdefault(g.problem_id, {}).setdefault(role, []).append(row)
+  kinds: Sequence[tuple[str, Any]] = (
+    ('a false positive', lambda r: r['sound'] is False),
+    ('a wrong answer', lambda r: r['verdict'] == 'wrong'),
+    ('right and sound', lambda r: r['sound'] is True),
+    ('unparsed', lambda r: r['verdict'] == 'unparsed'),
+  )
+  found, used = [], set()
+  for _, fits in kinds[:_EXAMPLES]:
+    for problem in study.problems:
+      rows = by_problem.get(problem.id, {})
+      flat = sorted(
+        (r for part in rows.values() for r in part),
+        key=lambda r: (not fits(r), r['model'] != 'wc', r['index']),
+      )
+      if problem.id in used or not flat or not fits(flat[0]):
+        continue
+      used.add(problem.id)
+      shown = [flat[0]]
+      for role in ('wc', 'se'):
+        shown += [r for r in flat if r['model'] == role and r is not flat[0]][
+          :1
+        ]
+      found.append(
+        {
+          'problem_id': problem.id,
+          'level': problem.level,
+          'question': problem.question,
+          'reference': problem.solution,
+          'answer': problem.answer,
+          'samples': [
+            {k: v for k, v in r.items() if k != 'index'} for r in shown
+          ],
+        }
+      )
+      break
+  return found
+
+
+def _notes(study) -> list[str]:
+  c = study.config
+  return [
+    f'Intervals are 95% bootstrap intervals: over {len(study.problems)} '
+    'problems for data quality; over replicates and test problems together '
+    f'for students. With {c.replicates} replicates the latter are too narrow '
+    'rather than too wide: they show part of the variance between runs.',
+    'Data quality is of the pool of replicate 0; every replicate draws a pool '
+    'of its own and trains with a seed of its own.',
+    'Every arm of a setup is trained for the same number of steps.',
+  ]

@@ -1,0 +1,1 @@
+"""Verdicts on texts: final answers and reasoning."""

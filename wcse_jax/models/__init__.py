@@ -1,0 +1,1 @@
+"""The decoder: its config (no jax), its attention, the whole model."""

@@ -1,0 +1,101 @@
+"""Grouped-query attention and rotary positions.
+
+Dimension letters: see `wcse_jax/__init__.py`.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+# Finite, so that a row with nothing to attend to does not become NaN.
+_MASKED = jnp.finfo(jnp.float32).min
+
+
+def attend(
+  q_BTKGH: jax.Array,
+  k_BSKH: jax.Array,
+  v_BSKH: jax.Array,
+  mask_BTS: jax.Array,
+  *,
+  softcap: float | None = None,
+) -> jax.Array:
+  """Returns out_BTKGH, the attention of each query over the keys.
+
+  Args:
+    q_BTKGH: queries, rotated and scaled.
+    k_BSKH: keys, rotated.
+    v_BSKH: values.
+    mask_BTS: true where a query may attend.
+    softcap: bound on |logits| (nats) before the softmax; None for no bound.
+
+  Raises:
+    ValueError: if `mask_BTS` does not fit the queries and keys.
+
+  Source: Gemma 2 report, arXiv:2408.00118, section 2 (soft cap).
+  """
+  want = (*q_BTKGH.shape[:2], k_BSKH.shape[1])
+  if mask_BTS.shape != want:
+    raise ValueError(f'mask_BTS must have shape {want}; got {mask_BTS.shape}.')
+  # float32 up to the softmax: bfloat16 logits change which token is sampled.
+  logits_BKGTS = jnp.einsum(
+    'BTKGH,BSKH->BKGTS', q_BTKGH, k_BSKH, preferred_element_type=jnp.float32
+  )
+  if softcap is not None:
+    logits_BKGTS = softcap * jnp.tanh(logits_BKGTS / softcap)
+  logits_BKGTS = jnp.where(mask_BTS[:, None, None], logits_BKGTS, _MASKED)
+  probs_BKGTS = jax.nn.softmax(logits_BKGTS).astype(v_BSKH.dtype)
+  return jnp.einsum('BKGTS,BSKH->BTKGH', probs_BKGTS, v_BSKH)
+
+
+def mask(
+  query_BT: jax.Array,
+  key_BS: jax.Array,
+  *,
+  window: int | None = None,
+  segments: tuple[jax.Array, jax.Array] | None = None,
+) -> jax.Array:
+  """Returns mask_BTS, true where a query position may attend a key position.
+
+  Args:
+    query_BT: positions of the queries.
+    key_BS: positions of the keys.
+    window: tokens that a query sees, itself included; None for all before it.
+    segments: ids (of the queries, of the keys); only equal ids attend.
+  """
+  gap_BTS = query_BT[:, :, None] - key_BS[:, None, :]
+  allowed_BTS = gap_BTS >= 0
+  if window is not None:
+    allowed_BTS &= gap_BTS < window
+  if segments is not None:
+    allowed_BTS &= segments[0][:, :, None] == segments[1][:, None, :]
+  return allowed_BTS
+
+
+def rotation(
+  positions_BT: jax.Array, head_dim: int, base: float, scale: float = 1.0
+) -> tuple[jax.Array, jax.Array]:
+  """Returns (sin, cos), each [B, T, head_dim / 2], float32.
+
+  Args:
+    positions_BT: token positions.
+    head_dim: width of a head.
+    base: the longest wave length over 2 pi, in tokens.
+    scale: factor by which positions are compressed (linear scaling).
+
+  Source: RoFormer, arXiv:2104.09864, section 3.2; linear scaling
+    arXiv:2306.15595.
+  """
+  exponent = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
+  frequency = 1.0 / (base**exponent) / scale
+  angle = positions_BT[:, :, None].astype(jnp.float32) * frequency
+  return jnp.sin(angle), jnp.cos(angle)
+
+
+def rotate(x_BTNH: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
+  """Returns x rotated by its position; halves of the head are paired."""
+  sin, cos = turn[0][:, :, None], turn[1][:, :, None]
+  half = x_BTNH.shape[-1] // 2
+  a = x_BTNH[..., :half].astype(jnp.float32)
+  b = x_BTNH[..., half:].astype(jnp.float32)
+  out = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+  return out.astype(x_BTNH.dtype)

@@ -1,0 +1,15 @@
+"""The report of a study: one static HTML page without outside loads.
+
+html      the page: frame, content policy, order of the sections
+summary   the answer, and what was compared
+sampled   coverage, diversity, false positives of the sampled data
+trained   the students
+evidence  truth by brute force, outcome over cost ratios
+appendix  cost, examples, notes, provenance
+names     what arms, roles and budgets are called
+figures   the charts, as SVG
+drawing   parts of charts: scales, axes, marks
+markup    tags and tables from text, which is escaped unless made here
+text      numbers, estimates and intervals in words
+style     the style sheet
+"""

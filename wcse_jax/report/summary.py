@@ -1,0 +1,147 @@
+"""The answer of a study, and what it compared."""
+
+from wcse_jax.report import figures, markup, names, text
+
+
+def answer(results: names.Results) -> markup.Html:
+  """Returns the answer, its details, and the differences behind it."""
+  found = results.get('answer') or {}
+  sentence = found.get('sentence')
+  parts: list[markup.Child] = []
+  if results.get('status') != 'finished':
+    parts.append(
+      markup.tag(
+        'p',
+        'This study is unfinished. Parts that have not run yet say so.',
+        class_='banner',
+      )
+    )
+  parts.append(
+    markup.tag('p', sentence, class_='answer')
+    if sentence
+    else markup.absent('The answer')
+  )
+  if found.get('details'):
+    lines = [markup.tag('li', line) for line in found['details']]
+    parts.append(markup.tag('ul', lines))
+  gaps = results.get('gaps') or {}
+  coverage = [
+    figures.Row(
+      label=f'{names.budget_title(budget)}', kind=names.lead(gap), estimate=gap
+    )
+    for budget in names.budgets(results)
+    if (gap := gaps.get(budget['name'])) is not None
+  ]
+  training = results.get('training') or {}
+  primary = [
+    figures.Row(
+      label=str(setup.get('title') or setup['setup']),
+      kind=names.lead(contrast.get('difference')),
+      estimate=contrast.get('difference'),
+    )
+    for setup in training.get('setups') or []
+    if setup
+    for contrast in setup.get('contrasts') or []
+    if contrast.get('primary')
+    and (contrast['a'], contrast['b']) == ('wc', 'se')
+  ]
+  parts.append(
+    markup.tag(
+      'div',
+      figures.rows(
+        'answer-coverage',
+        'Coverage, WC − SE, in points',
+        'At the same cost; right of 0 WC is ahead. 95% intervals over '
+        f'{text.problems(r.estimate for r in coverage)} problems.',
+        coverage,
+        unit='points',
+        zero=True,
+      ),
+      figures.rows(
+        'answer-training',
+        'Trained students, WC data − SE data, in points',
+        'Share of test problems solved; right of 0 WC data is better. '
+        f'95% intervals, {text.problems(r.estimate for r in primary)} test '
+        'problems.',
+        primary,
+        unit='points',
+        zero=True,
+      ),
+      class_='grid',
+    )
+  )
+  return markup.join(parts)
+
+
+def compared(results: names.Results) -> markup.Html:
+  """Returns models, budgets, task and sampling settings."""
+  models = results.get('models') or {}
+  parts: list[markup.Child] = [
+    markup.tag(
+      'p',
+      'Two models draw solutions to the same problems at the same cost: a ',
+      markup.tag('span', 'weak, cheap one (WC)', class_='key wc'),
+      ' draws more of them, a ',
+      markup.tag('span', 'strong, expensive one (SE)', class_='key se'),
+      ' fewer. Solutions whose final answer is right become training data.',
+    )
+  ]
+  rows = [
+    [
+      markup.tag('span', names.ROLES[role], class_=f'key {names.kind(role)}'),
+      model.get('name'),
+      text.scaled(model.get('parameters')),
+      text.scaled(model.get('flops_per_token'), 'FLOP'),
+      markup.estimate(model.get('greedy'), 'percent'),
+    ]
+    for role in names.ROLES
+    if (model := models.get(role))
+  ]
+  parts.append(
+    markup.table(
+      ['Role', 'Model', 'Parameters', 'Cost of a token', 'Solved, greedy'],
+      rows,
+      label='Models',
+      numeric=(2, 3, 4),
+    )
+    if rows
+    else markup.absent('Models')
+  )
+  found = names.budgets(results)
+  if found:
+    parts += [
+      markup.tag('h3', 'Same cost, in samples per problem'),
+      markup.table(
+        ['Budget', 'SE', 'WC', 'Cost ratio', 'Counted in', 'Rounding'],
+        [
+          [
+            b['name'],
+            text.count(b.get('se')),
+            f'{text.count(b.get("wc"))} '
+            f'(exactly {text.number(b.get("exact"))})',
+            text.number(b.get('ratio')),
+            b.get('currency'),
+            b.get('rounding'),
+          ]
+          for b in found
+        ],
+        label='Budgets',
+        numeric=(1, 2, 3),
+      ),
+    ]
+  else:
+    parts.append(markup.absent('Budgets'))
+  task, sampling = results.get('task'), results.get('sampling')
+  facts = []
+  if task:
+    facts += [
+      ('Task', f'{task.get("name")}, split {task.get("split")}'),
+      ('Problems sampled', text.count(task.get('problems'))),
+      ('Test problems', text.count(task.get('test_problems'))),
+      ('Levels', ', '.join(map(str, task.get('levels') or [])) or 'none'),
+    ]
+  if sampling:
+    settings = (f'{key} {value}' for key, value in sampling.items())
+    facts.append(('Sampling', ', '.join(settings)))
+  parts.append(markup.facts(facts) if facts else markup.absent('Task'))
+  return markup.join(parts)

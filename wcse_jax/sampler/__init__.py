@@ -1,0 +1,1 @@
+"""Drawing solutions: settings, token draws, host schedule, device engine."""

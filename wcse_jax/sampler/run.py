@@ -1,0 +1,311 @@
+"""A sampling run: the missing shards of one model on one task."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from absl import logging
+
+import wcse_jax
+from wcse_jax import (
+  budget,
+  checkpoints,
+  errors,
+  records,
+  runlog,
+  sharding,
+  storage,
+  tasks,
+)
+from wcse_jax.sampler import engine, settings
+from wcse_jax.tasks import base
+
+
+@dataclasses.dataclass(kw_only=True)
+class SampleConfig:
+  """A sampling run.
+
+  Attributes:
+    checkpoint: a Hugging Face folder or the name of an embedded model.
+    task: one of `tasks.TASKS`.
+    data: folder or file of the set; empty for the task's own source.
+    split: one of the task's splits, or `validation`.
+    limit: problems, from the start of the split; 0 for all.
+    shots: worked examples before the question.
+    prompts: JSONL of those; empty for the task's own.
+    samples_per_problem: samples of each problem.
+    validation_size: training problems that are held out of `train`.
+    seed: of the draws.
+    dtype: `float32` or `bfloat16`, of weights and cache.
+    mesh: as `sharding.make_mesh` reads it.
+    sampler: how tokens are drawn.
+  """
+
+  checkpoint: str = 'tiny-wc'
+  task: str = 'arith'
+  data: str = ''
+  split: str = 'train'
+  limit: int = 0
+  shots: int = 0
+  prompts: str = ''
+  samples_per_problem: int = 1
+  validation_size: int = 500
+  seed: int = 0
+  dtype: str = 'float32'
+  mesh: str = ''
+  sampler: settings.SamplerConfig = dataclasses.field(
+    default_factory=settings.SamplerConfig
+  )
+
+  def validate(self) -> None:
+    """Raises InputError for the first field that is out of range."""
+    for field, least in (
+      ('limit', 0),
+      ('shots', 0),
+      ('samples_per_problem', 1),
+      ('validation_size', 0),
+      ('seed', 0),
+    ):
+      if getattr(self, field) < least:
+        raise errors.InputError(
+          f'{field}: wanted a count >= {least}; got {getattr(self, field)}.'
+        )
+    if self.dtype not in ('float32', 'bfloat16'):
+      raise errors.InputError(
+        f'dtype: wanted float32 or bfloat16; got {self.dtype!r}.'
+      )
+    self.sampler.validate()
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+  """What is sampled: the problems that a run takes, and the whole split.
+
+  Attributes:
+    task: the task.
+    chosen: (position in the whole split, problem) of the run.
+    prompts: position -> prompt text, of every problem of the split.
+    shots_sha256: of the worked examples.
+    data_sha256: of the split's problems.
+  """
+
+  task: base.Task
+  chosen: tuple[tuple[int, records.Problem], ...]
+  prompts: dict[int, str]
+  shots_sha256: str
+  data_sha256: str
+
+
+def prepare(config: SampleConfig) -> Work:
+  """Returns the work of a run; reads the task, never the model."""
+  task = tasks.load(config.task, config.data, config.prompts)
+  whole = base.select(
+    task, config.split, validation_size=config.validation_size
+  )
+  shots = task.shots(config.shots)
+  prompts = {
+    position: task.prompt(problem.question, shots)
+    for position, problem in whole
+  }
+  return Work(
+    task=task,
+    chosen=tuple(whole[: config.limit] if config.limit else whole),
+    prompts=prompts,
+    shots_sha256=_sha256([f'{s.question}\n{s.target}' for s in shots]),
+    data_sha256=_sha256([problem.to_json() for _, problem in whole]),
+  )
+
+
+def sample(config: SampleConfig, workdir: str) -> dict[str, float]:
+  """Draws what is missing in `workdir/samples/<model>/`; returns the costs.
+
+  The manifest there holds the cost of every shard, so that the sum is right
+  after any number of stops.  The ledger row of the stage is booked.
+
+  Raises:
+    InputError: if an argument does not fit, or the folder holds samples of
+      another fingerprint; nothing is compiled or written before that.
+  """
+  config.validate()
+  work = prepare(config)
+  mesh = sharding.make_mesh(config.mesh)
+  print_ = fingerprint(config, work, mesh)
+  name = model_name(config.checkpoint)
+  path = storage.join(workdir, 'samples', name)
+  folder = records.ShardFolder(path, print_)
+  model = tokenizer = None
+  positions = [position for position, _ in work.chosen]
+  if records.plan_shards(positions, config.samples_per_problem, folder.shards):
+    # Read before anything is written: a checkpoint that does not fit changes
+    # nothing.
+    model, tokenizer = checkpoints.load(
+      config.checkpoint, dtype=config.dtype, mesh=mesh
+    )
+  devices = [str(device) for device in mesh.devices.flat]
+  with runlog.writing(workdir, dataclasses.asdict(config), devices=devices):
+    folder.check()
+    missing = records.plan_shards(
+      positions, config.samples_per_problem, folder.shards
+    )
+    if missing:
+      if model is None:
+        model, tokenizer = checkpoints.load(
+          config.checkpoint, dtype=config.dtype, mesh=mesh
+        )
+      _draw(config, work, model, tokenizer, folder, missing)
+    cost = folder.cost()
+    runlog.book(
+      workdir,
+      f'sample-{name}',
+      {
+        'stage': 'sample',
+        'model': name,
+        'chips': mesh.size,
+        'chip_seconds': float(cost['chip_seconds']),
+        'prefill_tokens': int(cost['prefill_tokens']),
+        'decode_tokens': int(cost['decode_tokens']),
+        'flops': int(cost['flops']),
+        'usd': None,
+      },
+    )
+    runlog.merge_ledger(workdir)
+  return cost
+
+
+def model_name(checkpoint: str) -> str:
+  """Returns the stem under which a checkpoint's samples are kept."""
+  return checkpoint.rstrip('/').rpartition('/')[2].removesuffix('.gguf')
+
+
+def fingerprint(config: SampleConfig, work: Work, mesh) -> dict[str, Any]:
+  """Returns all that a sample depends on besides its problem and index."""
+  return {
+    **checkpoints.fingerprint(config.checkpoint),
+    'task': config.task,
+    'split': config.split,
+    'validation_size': config.validation_size,
+    'data_sha256': work.data_sha256,
+    'shots': config.shots,
+    'shots_sha256': work.shots_sha256,
+    'prompt_sha256': _sha256([work.task.prompt('', [])]),
+    'stop': list(work.task.stop),
+    'seed': config.seed,
+    'sampler': config.sampler.fingerprint(),
+    'dtype': config.dtype,
+    'mesh': sharding.describe(mesh),
+    'versions': {
+      'wcse_jax': wcse_jax.__version__,
+      'jax': jax.__version__,
+      'jaxlib': importlib.metadata.version('jaxlib'),
+    },
+  }
+
+
+def prompt_ids(work: Work, tokenizer) -> dict[int, tuple[int, ...]]:
+  """Returns position -> prompt tokens, of every problem of the split."""
+  ids = tokenizer.prompts(list(work.prompts.values()))
+  return dict(zip(work.prompts, map(tuple, ids), strict=True))
+
+
+def _draw(
+  config: SampleConfig, work: Work, model, tokenizer, folder, missing
+) -> None:
+  """Draws the missing shards; each is published as soon as it is whole."""
+  ids = prompt_ids(work, tokenizer)
+  sampler = engine.Sampler(
+    model,
+    tokenizer,
+    config.sampler,
+    seed=config.seed,
+    stop=work.task.stop,
+    shape=engine.Shape.of(ids.values()),
+  )
+  chips = model.mesh.size
+  name = model_name(config.checkpoint)
+  problems = dict(work.chosen)
+  wanted: list[list[tuple[str, int]]] = []
+  requests = []
+  shard_of = {}
+  for number, shard in enumerate(missing):
+    cells = [
+      (position, index)
+      for position in problems
+      if shard.first_problem <= position <= shard.last_problem
+      for index in range(shard.first_index, shard.last_index + 1)
+    ]
+    wanted.append([(problems[position].id, index) for position, index in cells])
+    for position, index in cells:
+      request = settings.Request(problems[position].id, index, ids[position])
+      requests.append(request)
+      shard_of[request.problem_id, index] = number
+  found: list[dict[tuple[str, int], records.Sample]] = [{} for _ in missing]
+  booked = 0.0
+  with runlog.Progress(f'sample {name}', len(requests), 'samples') as progress:
+    for done, row in enumerate(sampler.generate(requests), 1):
+      key = row.problem_id, row.index
+      number = shard_of[key]
+      found[number][key] = row
+      if len(found[number]) == len(wanted[number]):
+        rows = [found[number][cell] for cell in wanted[number]]
+        seconds, booked = (
+          sampler.device_seconds - booked,
+          sampler.device_seconds,
+        )
+        cost = tokens(rows) | {
+          'flops': flops(model.config, rows),
+          'chip_seconds': seconds * chips,
+        }
+        folder.write(missing[number], rows, cost)
+        found[number] = {}
+      progress.update(
+        done, tokens_per_s=sampler.tokens_per_second, busy=sampler.busy
+      )
+  logging.info('%s: busy slots %.3f', name, sampler.busy)
+
+
+def tokens(rows: Sequence[records.Sample]) -> dict[str, int]:
+  """Returns the tokens of a shard's samples: prompts once each, and drawn.
+
+  The shared prefix, once a run, is left out.
+  """
+  own = {r.problem_id: r.prompt_tokens - r.shared_prompt_tokens for r in rows}
+  return {
+    'prefill_tokens': sum(own.values()),
+    'decode_tokens': sum(r.output_tokens for r in rows),
+  }
+
+
+def flops(model_config, rows: Sequence[records.Sample]) -> int:
+  """Returns the exact FLOPs of samples as the engine draws them.
+
+  A prompt is prefilled once for all its samples, but for its last token, which
+  the first decode step takes.  The shared prefix, once a run, is left out: its
+  share of a shard is less than a thousandth of a run of any size.
+  """
+  prompts = {r.problem_id: r for r in rows}
+  prefill = sum(
+    budget.forward_flops(
+      model_config,
+      r.prompt_tokens - 1 - r.shared_prompt_tokens,
+      r.shared_prompt_tokens,
+      logits=0,
+    )
+    for r in prompts.values()
+  )
+  decode = sum(
+    budget.forward_flops(model_config, r.output_tokens, r.prompt_tokens - 1)
+    for r in rows
+  )
+  return prefill + decode
+
+
+def _sha256(parts: Sequence[str]) -> str:
+  whole = hashlib.sha256()
+  for part in parts:
+    data = part.encode()
+    whole.update(len(data).to_bytes(8, 'big'))
+    whole.update(data)
+  return whole.hexdigest()

@@ -1,0 +1,69 @@
+"""What a sampling run is asked for.  No jax here."""
+
+import dataclasses
+
+from wcse_jax import errors
+
+
+@dataclasses.dataclass(kw_only=True)
+class SamplerConfig:
+  """How tokens are drawn and how the device is used.
+
+  Attributes:
+    temperature: divides the logits; 0 takes the most probable token.
+    top_k: most probable tokens kept; 0 keeps all.
+    top_p: probability mass kept, in (0, 1].
+    min_p: least probability kept, as a share of the largest, in [0, 1].
+    max_new_tokens: tokens drawn at most.
+    slots: sequences decoded at a time; part of what fixes a sample's bits.
+    prefill_batch: prompts of one prefill; likewise.
+    chunk: decode steps between two visits of the host; changes no result.
+  """
+
+  temperature: float = 0.7
+  top_k: int = 0
+  top_p: float = 1.0
+  min_p: float = 0.0
+  max_new_tokens: int = 256
+  slots: int = 64
+  prefill_batch: int = 8
+  chunk: int = 16
+
+  def validate(self) -> None:
+    """Raises InputError for the first field that is out of range."""
+    checks = (
+      ('temperature', self.temperature >= 0, 'a number >= 0'),
+      ('top_k', self.top_k >= 0, 'a count >= 0 (0 keeps all)'),
+      ('top_p', 0 < self.top_p <= 1, 'a number in (0, 1]'),
+      ('min_p', 0 <= self.min_p <= 1, 'a number in [0, 1]'),
+      ('max_new_tokens', self.max_new_tokens >= 1, 'a count >= 1'),
+      ('slots', self.slots >= 1, 'a count >= 1'),
+      ('prefill_batch', self.prefill_batch >= 1, 'a count >= 1'),
+      ('chunk', self.chunk >= 1, 'a count >= 1'),
+    )
+    for name, fine, wanted in checks:
+      if not fine:
+        raise errors.InputError(
+          f'sampler.{name}: wanted {wanted}; got {getattr(self, name)}.'
+        )
+
+  def fingerprint(self) -> dict[str, float | int]:
+    """Returns the fields on which a sample's bits depend."""
+    fields = dataclasses.asdict(self)
+    del fields['chunk']
+    return fields
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """One sample to draw.
+
+  Attributes:
+    problem_id: the problem.
+    index: which of the problem's samples.
+    prompt: token ids, start token included.
+  """
+
+  problem_id: str
+  index: int
+  prompt: tuple[int, ...]

@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: data, the jitted step, and the loop around it."""

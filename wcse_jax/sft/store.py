@@ -1,0 +1,124 @@
+"""Training checkpoints: Orbax arrays behind a manifest of our own.
+
+Orbax restores flipped bytes in silence, so a step counts only if every file has
+the sha256 of its manifest, which is written last.
+"""
+
+import os
+import shutil
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+
+from wcse_jax import errors, records, storage
+
+
+class Store:
+  """The checkpoints of one run.
+
+  Attributes:
+    folder: where they lie, one folder a step.
+  """
+
+  def __init__(self, folder: str, fingerprint: dict[str, Any]):
+    """`fingerprint`: all that the weights depend on; another one is refused."""
+    self.folder = folder
+    self._fingerprint = fingerprint
+    for step in self._steps():
+      manifest = self._manifest(step)
+      if manifest is None:
+        continue
+      check(folder, fingerprint, manifest['fingerprint'])
+
+  def save(
+    self, step: int, tree: Any, scores: dict[int, float], seconds: float
+  ) -> None:
+    """Writes a step's checkpoint, then the manifest that makes it count."""
+    folder = self._path(step)
+    if storage.is_folder(folder):
+      # Left by a run that was killed before its manifest.
+      shutil.rmtree(folder)
+    with ocp.StandardCheckpointer() as writer:
+      writer.save(os.path.abspath(folder), _named(tree))
+    storage.publish_json(
+      self._path(step) + '.json',
+      {
+        'fingerprint': self._fingerprint,
+        'seconds': seconds,
+        'scores': {str(k): v for k, v in scores.items()},
+        'files': self._hashes(folder),
+      },
+    )
+
+  def newest(self) -> tuple[int, dict[int, float], float]:
+    """Returns (step, scores, seconds) so far, of the newest good checkpoint.
+
+    (0, {}, 0.0) where there is none.
+
+    A damaged one is named in the log and passed over.
+    """
+    for step in reversed(self._steps()):
+      manifest = self._manifest(step)
+      if manifest is not None and manifest['files'] == self._hashes(
+        self._path(step)
+      ):
+        scores = {int(k): v for k, v in manifest['scores'].items()}
+        return step, scores, manifest['seconds']
+      logging.warning(
+        '%s: damaged or unfinished; falling back to an older checkpoint.',
+        self._path(step),
+      )
+    return 0, {}, 0.0
+
+  def load(self, step: int, like: Any) -> Any:
+    """Returns the tree of a step, with the shapes and shardings of `like`."""
+    named = _named(like)
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, named)
+    with ocp.StandardCheckpointer() as reader:
+      found = reader.restore(os.path.abspath(self._path(step)), abstract)
+    leaves = [found[name] for name in named]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+  def clear(self) -> None:
+    """Removes all checkpoints: the run is over and its result exported."""
+    if storage.is_folder(self.folder):
+      shutil.rmtree(self.folder)
+
+  def _path(self, step: int) -> str:
+    return storage.join(self.folder, f'{step:08d}')
+
+  def _steps(self) -> list[int]:
+    names = storage.names(self.folder)
+    return sorted(int(name) for name in names if name.isdecimal())
+
+  def _manifest(self, step: int) -> dict[str, Any] | None:
+    path = self._path(step) + '.json'
+    return storage.read_json(path) if storage.exists(path) else None
+
+  def _hashes(self, folder: str) -> dict[str, str]:
+    found = {}
+    for root, _, names in os.walk(folder):
+      for name in names:
+        path = os.path.join(root, name)
+        found[os.path.relpath(path, folder)] = storage.sha256(path)
+    return dict(sorted(found.items()))
+
+
+def check(folder: str, want: dict[str, Any], have: dict[str, Any]) -> None:
+  """Raises InputError if a folder holds the results of another run."""
+  differences = records.fingerprint_difference(want, have)
+  if differences:
+    raise errors.InputError(
+      f'{folder}: holds the results of another run: {"; ".join(differences)}.'
+    )
+
+
+def _named(tree: Any) -> dict[str, Any]:
+  """Returns the leaves by their path, in the order of the tree."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {
+    f'{i:05d}{jax.tree_util.keystr(path)}'.replace('/', '|'): leaf
+    for i, (path, leaf) in enumerate(leaves)
+  }

@@ -1,0 +1,440 @@
+"""A whole study: sample, grade, measure, train, evaluate, report.
+
+Stages meet only through files in the run folder.  A stage whose result is
+complete is skipped, so a killed study goes on where it was and ends with the
+same numbers.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from wcse_jax import arms as arm_data
+from wcse_jax import (
+  budget,
+  checkpoints,
+  errors,
+  evaluate,
+  findings,
+  grade,
+  records,
+  runlog,
+  storage,
+  tasks,
+)
+from wcse_jax.metrics import measure
+from wcse_jax.models import config as model_config
+from wcse_jax.report import html
+from wcse_jax.sampler import run as sampling
+from wcse_jax.sampler import settings as sampler_settings
+from wcse_jax.sft import data, train
+from wcse_jax.sft import settings as sft_settings
+from wcse_jax.tasks import base
+
+
+@dataclasses.dataclass(kw_only=True)
+class StudyConfig:
+  """A study of one weak and cheap (WC) and one strong and dear (SE) model.
+
+  Attributes:
+    title: of the report.
+    wc: checkpoint of the weak model.
+    se: checkpoint of the strong model.
+    student: checkpoint of the separate student.
+    task: one of `tasks.TASKS`.
+    data: folder or file of the set; empty for the task's own source.
+    shots: worked examples in the sampling prompt and for untuned models.
+    prompts: JSONL of those; empty for the task's own.
+    problems: training problems that are sampled; 0 for all.
+    test_problems: test problems of the evaluation; 0 for all.
+    validation_problems: held-out problems that choose the checkpoint.
+    validation_size: training problems that are held out.
+    budget_low: SE samples per problem at the low budget; WC's number follows.
+    budget_high: SE samples per problem at the high budget.
+    train_budget: `low` or `high`: the budget whose data trains the students.
+    truth_samples: samples per problem for coverage by brute force; 0 for none.
+    cost_ratios: SE over WC, at which the outcome is looked up.
+    setups: keys of `findings.SETUPS`.
+    student_arms: sources of data for the student.
+    other_arms: sources of data for the other setups.
+    replicates: each redraws the sampled pool and the training seed.
+    majority: the k of maj@k.
+    seed: of everything.
+    dtype: `float32` or `bfloat16`.
+    mesh: as `sharding.make_mesh` reads it.
+    sampler: how solutions are drawn.
+    sft: how students are trained; its checkpoint and data are filled in.
+  """
+
+  title: str = 'Weaker and cheaper, or stronger and dearer?'
+  wc: str = 'tiny-wc'
+  se: str = 'tiny-se'
+  student: str = 'tiny-student'
+  task: str = 'arith'
+  data: str = ''
+  shots: int = 0
+  prompts: str = ''
+  problems: int = 256
+  test_problems: int = 256
+  validation_problems: int = 64
+  validation_size: int = 500
+  budget_low: int = 1
+  budget_high: int = 10
+  train_budget: str = 'high'
+  truth_samples: int = 128
+  cost_ratios: tuple[float, ...] = (1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)
+  setups: tuple[str, ...] = ('student', 'wc', 'se')
+  student_arms: tuple[str, ...] = ('wc', 'se', 'wc_number_matched', 'human')
+  other_arms: tuple[str, ...] = ('wc', 'se')
+  replicates: int = 3
+  majority: tuple[int, ...] = (4,)
+  seed: int = 0
+  dtype: str = 'float32'
+  mesh: str = ''
+  sampler: sampler_settings.SamplerConfig = dataclasses.field(
+    default_factory=sampler_settings.SamplerConfig
+  )
+  sft: sft_settings.SftConfig = dataclasses.field(
+    default_factory=sft_settings.SftConfig
+  )
+
+  def validate(self) -> None:
+    """Raises InputError for the first field that is out of range."""
+    for field, known in (
+      ('setups', tuple(findings.SETUPS)),
+      ('student_arms', arm_data.ARMS),
+      ('other_arms', arm_data.ARMS),
+    ):
+      for name in getattr(self, field):
+        if name not in known:
+          raise errors.InputError(
+            f'{field}: wanted names among {", ".join(known)}; got {name!r}.'
+          )
+    if self.train_budget not in ('low', 'high'):
+      raise errors.InputError(
+        f'train_budget: wanted low or high; got {self.train_budget!r}.'
+      )
+    for field in ('budget_low', 'budget_high', 'replicates'):
+      if getattr(self, field) < 1:
+        raise errors.InputError(
+          f'{field}: wanted a count >= 1; got {getattr(self, field)}.'
+        )
+    if self.budget_low > self.budget_high:
+      raise errors.InputError(
+        f'budget_low: wanted at most budget_high={self.budget_high}; '
+        f'got {self.budget_low}.'
+      )
+    for ratio in self.cost_ratios:
+      most = self.truth_samples / self.budget_high
+      if self.truth_samples and not 1 <= ratio <= most:
+        raise errors.InputError(
+          f'cost_ratios: wanted numbers from 1 to {most:g}, which is '
+          f'truth_samples / budget_high; got {ratio}.'
+        )
+    self.sampler.validate()
+
+
+def _plain(value: Any) -> Any:
+  """Returns a value as JSON gives it back."""
+  return json.loads(json.dumps(value))
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One student: what it starts from, what it learns from, which replicate."""
+
+  setup: str
+  arm: str
+  replicate: int
+
+  @property
+  def key(self) -> str:
+    return f'{self.setup}-{self.arm}-r{self.replicate}'
+
+
+class Study:
+  """The stages of one study, over one run folder.
+
+  Attributes:
+    config: validated.
+    workdir: the run folder.
+    matches: budget name -> (SE samples, `budget.Match`).
+  """
+
+  def __init__(self, config: StudyConfig, workdir: str):
+    """Reads the models' configurations and the task; writes nothing."""
+    config.validate()
+    self.config = config
+    self.workdir = workdir
+    self.task = tasks.load(config.task, config.data, config.prompts)
+    self.models = {
+      role: model_config.from_hf(
+        storage.read_json(
+          storage.join(
+            checkpoints.resolve(getattr(config, role)), 'config.json'
+          )
+        )
+      )
+      for role in ('wc', 'se', 'student')
+    }
+    costs = {
+      role: budget.flops_per_token(model) for role, model in self.models.items()
+    }
+    self.matches = {
+      name: (count, budget.matched(count, costs['se'], costs['wc']))
+      for name, count in (
+        ('low', config.budget_low),
+        ('high', config.budget_high),
+      )
+    }
+    self.problems = [
+      problem
+      for _, problem in base.select(
+        self.task,
+        'train',
+        limit=config.problems,
+        validation_size=config.validation_size,
+      )
+    ]
+
+  def count(self, role: str, budget_name: str) -> int:
+    """Returns samples per problem of `wc` or `se` at a budget."""
+    strong, match = self.matches[budget_name]
+    return strong if role == 'se' else match.count_weak
+
+  def pool(self, role: str, budget_name: str, replicate: int) -> range:
+    """Returns the sample indices that a replicate takes at a budget.
+
+    Brute force comes first, then one range for each replicate, so no sample
+    serves twice.
+    """
+    start = self.config.truth_samples + replicate * self.count(role, 'high')
+    return range(start, start + self.count(role, budget_name))
+
+  def runs(self) -> Iterator[Run]:
+    """Yields every student, whole replicates first."""
+    for replicate in range(self.config.replicates):
+      for setup in self.config.setups:
+        for arm in self.arms(setup):
+          yield Run(setup, arm, replicate)
+
+  def arms(self, setup: str) -> tuple[str, ...]:
+    c = self.config
+    return c.student_arms if setup == 'student' else c.other_arms
+
+  def sampling_cost(self, role: str) -> dict[str, float]:
+    """Returns the cost of all of a model's samples, from their manifest."""
+    name = sampling.model_name(getattr(self.config, role))
+    path = storage.join(self.workdir, 'samples', name)
+    return records.ShardFolder(path).cost()
+
+  def fingerprint(self) -> dict[str, Any]:
+    """Returns all that the results depend on."""
+    return {
+      'config': self.described(),
+      'checkpoints': {
+        role: checkpoints.fingerprint(getattr(self.config, role))
+        for role in self.models
+      },
+    }
+
+  def check(self) -> None:
+    """Raises InputError if the run folder holds another study."""
+    path = storage.join(self.workdir, records.MANIFEST)
+    if storage.exists(path):
+      differences = records.fingerprint_difference(
+        _plain(self.fingerprint()), storage.read_json(path)['fingerprint']
+      )
+      if differences:
+        raise errors.InputError(
+          f'{self.workdir}: holds another study: {"; ".join(differences)}.'
+        )
+
+  def claim(self) -> None:
+    """Writes the study's fingerprint into its folder."""
+    path = storage.join(self.workdir, records.MANIFEST)
+    storage.publish_json(path, {'fingerprint': _plain(self.fingerprint())})
+
+  def described(self) -> dict[str, Any]:
+    """Returns the configuration as JSON values."""
+    return dataclasses.asdict(self.config)
+
+  def folder(self, run: Run) -> str:
+    """Returns the folder of one student."""
+    return storage.join(
+      self.workdir, 'students', run.setup, run.arm, f'r{run.replicate}'
+    )
+
+  def execute(self) -> dict[str, Any]:
+    """Runs what is missing; returns what `results.json` holds."""
+    for role in ('wc', 'se'):
+      self.sample(role)
+    tables = {role: self.graded(role) for role in ('wc', 'se')}
+    evaluator = self._evaluator()
+    for role in self.config.setups:
+      self.untuned(role, evaluator)
+    for run in self.runs():
+      self.train_student(run, tables)
+      self.evaluate_student(run, evaluator)
+    return self.report(tables)
+
+  def sample(self, role: str) -> None:
+    """Draws all samples of `wc` or `se`: brute force and every replicate."""
+    c = self.config
+    sampling.sample(
+      sampling.SampleConfig(
+        checkpoint=getattr(c, role),
+        task=c.task,
+        data=c.data,
+        split='train',
+        limit=c.problems,
+        shots=c.shots,
+        prompts=c.prompts,
+        samples_per_problem=self.pool(role, 'high', c.replicates - 1).stop,
+        validation_size=c.validation_size,
+        seed=c.seed,
+        dtype=c.dtype,
+        mesh=c.mesh,
+        sampler=c.sampler,
+      ),
+      self.workdir,
+    )
+
+  def graded(self, role: str) -> arm_data.Graded:
+    """Grades what is missing; returns samples, grades and their table."""
+    problems = {problem.id: problem for problem in self.problems}
+    name = sampling.model_name(getattr(self.config, role))
+    samples, grades = grade.grade_model(self.task, problems, self.workdir, name)
+    table = measure.Table.from_rows(
+      self.problems, samples, grades, self.task.chain
+    )
+    return arm_data.Graded(samples, grades, table)
+
+  def untuned(self, role: str, evaluator: evaluate.Evaluator) -> None:
+    """Evaluates a model before any training."""
+    path = storage.join(self.workdir, 'untuned', role, 'evaluation.json')
+    self._evaluate(
+      getattr(self.config, role), path, f'untuned-{role}', evaluator
+    )
+
+  def train_student(self, run: Run, graded: dict[str, arm_data.Graded]) -> None:
+    """Trains one student on its arm's data."""
+    c = self.config
+    folder = self.folder(run)
+    done = storage.join(folder, 'training.json')
+    if not storage.exists(done):
+      rows = storage.join(folder, 'train.jsonl')
+      examples = arm_data.examples(
+        run.arm,
+        self.task,
+        self.problems,
+        graded,
+        {
+          role: self.pool(role, c.train_budget, run.replicate)
+          for role in ('wc', 'se')
+        },
+      )
+      data.write(rows, examples)
+      train.run(
+        dataclasses.replace(
+          c.sft,
+          checkpoint=getattr(c, run.setup),
+          train=rows,
+          task=c.task,
+          data=c.data,
+          validation_problems=c.validation_problems,
+          validation_size=c.validation_size,
+          sampler=c.sampler,
+          # No two replicates of any two studies share a data order.
+          seed=c.seed * 1000 + run.replicate,
+          mesh=c.mesh,
+        ),
+        folder,
+      )
+    result = storage.read_json(done)
+    runlog.book(
+      self.workdir,
+      f'train-{run.key}',
+      {
+        'stage': 'train',
+        'model': run.key,
+        'chips': result['chips'],
+        'chip_seconds': result['chip_seconds'],
+        'prefill_tokens': 0,
+        'decode_tokens': 0,
+        'flops': result['flops'],
+        'usd': None,
+      },
+    )
+
+  def evaluate_student(self, run: Run, evaluator: evaluate.Evaluator) -> None:
+    """Evaluates one student on the test problems."""
+    folder = self.folder(run)
+    path = storage.join(folder, 'evaluation.json')
+    model = storage.join(folder, 'model')
+    self._evaluate(model, path, run.key, evaluator)
+
+  def report(self, graded: dict[str, arm_data.Graded]) -> dict[str, Any]:
+    """Writes `results.json` and `report/index.html`; returns the results."""
+    results = findings.collect(self, graded)
+    storage.publish_json(storage.join(self.workdir, 'results.json'), results)
+    html.write(results, storage.join(self.workdir, 'report'))
+    return results
+
+  def _evaluator(self) -> evaluate.Evaluator:
+    c = self.config
+    return evaluate.Evaluator(
+      evaluate.EvaluateConfig(
+        task=c.task,
+        data=c.data,
+        split='test',
+        limit=c.test_problems,
+        majority=c.majority,
+        temperature=c.sampler.temperature,
+        validation_size=c.validation_size,
+        seed=c.seed,
+        dtype=c.dtype,
+        mesh=c.mesh,
+        sampler=c.sampler,
+      )
+    )
+
+  def _evaluate(self, checkpoint, path, key, evaluator) -> None:
+    if storage.exists(path):
+      return
+    model, tokenizer = checkpoints.load(checkpoint, dtype=self.config.dtype)
+    evaluator.reset()
+    result = evaluate.score(evaluator, model, tokenizer)
+    runlog.book(
+      self.workdir,
+      f'evaluate-{key}',
+      evaluate.ledger_row(evaluator, key, 1),
+    )
+    storage.publish_json(path, result)
+
+
+def run(config: StudyConfig, workdir: str) -> dict[str, Any]:
+  """Runs a study to its end; returns what `results.json` holds.
+
+  Raises:
+    InputError: if the configuration does not fit, or the folder holds another
+      study; nothing is written before that.
+  """
+  study = Study(config, workdir)
+  study.check()
+  with runlog.writing(workdir, study.described()):
+    study.claim()
+    return study.execute()
+
+
+def rebuild(config: StudyConfig, workdir: str) -> dict[str, Any]:
+  """Rebuilds results and report from the files of a run folder.
+
+  Raises:
+    InputError: if the folder holds no samples yet, or another study.
+  """
+  study = Study(config, workdir)
+  study.check()
+  with runlog.writing(workdir, study.described()):
+    return study.report({role: study.graded(role) for role in ('wc', 'se')})

@@ -1,0 +1,192 @@
+"""What a task is: problems, a prompt, stop strings, and a verdict.
+
+A task loads its problems, lays out the prompt, and grades a text.  It knows no
+model and no tokenizer.  To bring one's own, subclass `Task` (three methods) and
+name it in `wcse_jax/tasks/__init__.py`.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from wcse_jax import errors, records, storage
+
+
+@dataclasses.dataclass(frozen=True)
+class Shot:
+  """One worked example of the few-shot prompt."""
+
+  question: str
+  target: str
+
+
+class Task:
+  """A set of problems with a checkable answer.
+
+  Attributes:
+    name: the task's name on the command line.
+    splits: the splits that exist, without `validation`.
+    stop: strings that end a sample; the text ends before them.
+  """
+
+  name: str = ''
+  splits: tuple[str, ...] = ('train', 'test')
+  stop: tuple[str, ...] = ()
+
+  def __init__(self, data: str = '', prompts: str = ''):
+    """`data`: folder or file of the set; `prompts`: JSONL of worked shots."""
+    self.data = data
+    self.prompts = prompts
+
+  def problems(self, split: str) -> list[records.Problem]:
+    """Returns the whole split, in its fixed order."""
+    raise NotImplementedError
+
+  def answer(self, text: str) -> str | None:
+    """Returns the final answer stated in `text`; None if there is none."""
+    raise NotImplementedError
+
+  def equal(self, answer: str, reference: str) -> bool:
+    """Returns whether an extracted answer equals the reference."""
+    raise NotImplementedError
+
+  def sound(
+    self, problem: records.Problem, text: str
+  ) -> tuple[bool | None, str]:
+    """Returns (is the reasoning sound, why not); None where unknown."""
+    del problem, text
+    return None, ''
+
+  def chain(self, text: str) -> str:
+    """Returns the text's reasoning reduced to what makes two texts differ."""
+    return ' '.join(text.split())
+
+  def default_prompts(self) -> str:
+    """Returns the path of the task's own shots; empty if it has none."""
+    return ''
+
+  def grade(self, problem: records.Problem, index: int, text: str):
+    """Returns the `records.Grade` of one sample text."""
+    answer = self.answer(text)
+    if answer is None:
+      return records.Grade(
+        problem_id=problem.id,
+        index=index,
+        answer=None,
+        correct=False,
+        verdict='unparsed',
+        sound=None,
+        why='no final answer found',
+      )
+    correct = self.equal(answer, problem.answer)
+    sound, why = self.sound(problem, text) if correct else (None, '')
+    return records.Grade(
+      problem_id=problem.id,
+      index=index,
+      answer=answer,
+      correct=correct,
+      verdict='right' if correct else 'wrong',
+      sound=sound,
+      why=why,
+    )
+
+  def shots(self, count: int) -> list[Shot]:
+    """Returns the first `count` worked examples.
+
+    Source: `prompts` where given, else the task's own file, else the first
+    training rows.
+    """
+    if not count:
+      return []
+    path = self.prompts or self.default_prompts()
+    if path:
+      found = read_shots(path)
+    else:
+      rows = self.problems('train')[:count]
+      found = [Shot(row.question, row.solution) for row in rows]
+    if len(found) < count:
+      raise errors.InputError(
+        f'shots: wanted {count}, but {path or "the training split"} has '
+        f'{len(found)}.'
+      )
+    return found[:count]
+
+  def prompt(self, question: str, shots: Sequence[Shot] = ()) -> str:
+    """Returns the prompt text of one question behind the shots.
+
+    Source: the chain-of-thought layout of Wei et al. 2022, arXiv:2201.11903.
+    """
+    blocks = [f'Q: {shot.question}\nA: {shot.target.strip()}' for shot in shots]
+    return '\n\n'.join([*blocks, f'Q: {question}\nA:'])
+
+  def completion(self, text: str) -> str:
+    """Returns the training target of a solution text, without the end token."""
+    return ' ' + text.strip()
+
+
+def read_shots(path: str) -> list[Shot]:
+  """Returns the shots of a JSONL file of `{"question", "target"}` rows."""
+  found = []
+  lines = storage.read_text(path).split('\n')
+  for number, line in enumerate(lines, 1):
+    if not line.strip():
+      continue
+    try:
+      row: dict[str, Any] = json.loads(line)
+    except ValueError as error:
+      raise errors.InputError(
+        f'{path}: row {number} is not JSON ({error}).'
+      ) from None
+    question = row.get('question', row.get('problem'))
+    target = row.get('target', row.get('solution', row.get('answer')))
+    if not isinstance(question, str) or not isinstance(target, str):
+      raise errors.InputError(
+        f'{path}: row {number}: wanted the strings "question" and "target"; '
+        f'got the fields {sorted(row)}.'
+      )
+    found.append(Shot(question, target))
+  return found
+
+
+def held_out(problems: Sequence[records.Problem], size: int) -> frozenset[str]:
+  """Returns the ids of the validation problems of a training split.
+
+  They are the `size` problems of smallest sha256(id), kept out of sampling and
+  training.
+  """
+  order = sorted(
+    problems, key=lambda p: hashlib.sha256(p.id.encode()).hexdigest()
+  )
+  return frozenset(problem.id for problem in order[:size])
+
+
+def select(
+  task: Task, split: str, *, limit: int = 0, validation_size: int = 500
+) -> list[tuple[int, records.Problem]]:
+  """Returns (position in the whole split, problem) of what a run works on.
+
+  Args:
+    task: the task.
+    split: one of `task.splits`, or `validation`.
+    limit: number of problems; 0 for all.
+    validation_size: number of training problems that are held out.
+  """
+  if split not in (*task.splits, 'validation'):
+    known = ', '.join((*task.splits, 'validation'))
+    raise errors.InputError(
+      f'split: wanted one of {known} for task {task.name}; got {split!r}.'
+    )
+  whole = task.problems('train' if split == 'validation' else split)
+  chosen = list(enumerate(whole))
+  if split in ('train', 'validation') and validation_size:
+    aside = held_out(whole, validation_size)
+    chosen = [
+      (i, p) for i, p in chosen if (p.id in aside) == (split == 'validation')
+    ]
+  if not chosen:
+    raise errors.InputError(
+      f'split: {split} of task {task.name} holds no problem.'
+    )
+  return chosen[:limit] if limit else chosen
