@@ -43,7 +43,7 @@ def get_config(name: str = 'tiny-wc') -> pretrain.PretrainConfig:
       num_heads=4,
       num_kv_heads=1,
       head_dim=24,
-      sft=_sft(steps=2000, seed=2),
+      sft=_sft(steps=900, seed=2),
     ),
     'tiny-student': pretrain.PretrainConfig(
       name='tiny-student',
