@@ -48,9 +48,6 @@ def main(
     'config', default_config, 'The configuration file.', lock_config=True
   )
 
-  # Orbax tells of every array at level INFO.
-  flags.FLAGS.set_default('verbosity', logging.WARNING)
-
   def parse(arguments: Sequence[str]) -> list[str]:
     try:
       rest = flags.FLAGS(list(arguments))
@@ -69,7 +66,9 @@ def main(
   def call(_) -> None:
     # A stop by the scheduler ends like one by hand: resumable.
     signal.signal(signal.SIGTERM, _terminate)
-    logging.set_verbosity(flags.FLAGS.verbosity)
+    if not flags.FLAGS['verbosity'].present:
+      # Orbax tells of every array at level INFO.
+      logging.set_verbosity(logging.WARNING)
     try:
       run(holder.value, _WORKDIR.value)
     except errors.InputError as error:

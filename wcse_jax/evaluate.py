@@ -78,9 +78,9 @@ class EvaluateConfig:
     """Returns the run whose samples give pass@1."""
     return self._sampling(1, 0.0)
 
-  def voting(self) -> sampling.SampleConfig:
+  def voting(self, samples: int) -> sampling.SampleConfig:
     """Returns the run whose samples vote."""
-    return self._sampling(max(self.majority), self.temperature)
+    return self._sampling(samples, self.temperature)
 
 
 class Evaluator:
@@ -112,11 +112,18 @@ class Evaluator:
     grades = self._grades(model, tokenizer, self._config.greedy())
     return [bool(row[0].correct) for row in grades]
 
+  def samples(self, model, tokenizer) -> list[list[records.Grade]]:
+    """Returns the grade of one drawn sample of each problem."""
+    config = self._config.voting(1)
+    return self._grades(model, tokenizer, config)
+
   def majority(self, model, tokenizer) -> dict[int, list[bool]]:
     """Returns, by k, whether the first k answers' majority is right."""
     if not self._config.majority:
       return {}
-    grades = self._grades(model, tokenizer, self._config.voting())
+    grades = self._grades(
+      model, tokenizer, self._config.voting(max(self._config.majority))
+    )
     return {k: [vote(row[:k]) for row in grades] for k in self._config.majority}
 
   def _grades(self, model, tokenizer, config) -> list[list[records.Grade]]:

@@ -102,14 +102,18 @@ def collect(study, graded: Mapping[str, arm_data.Graded]) -> dict[str, Any]:
     'training': training,
     'ledger': _ledger(study),
     'examples': _examples(study, graded),
-    'provenance': {
-      key: value
-      for key, value in runlog.provenance().items()
-      if isinstance(value, str) and key not in ('start', 'started', 'time')
-    },
+    'provenance': _provenance(),
     'config': study.described(),
     'notes': _notes(study),
   }
+
+
+def _provenance() -> dict[str, str]:
+  """Returns what made the results, without times."""
+  found = runlog.provenance()
+  flat = {key: found[key] for key in ('commit', 'python', 'platform')}
+  flat |= found['versions']
+  return {key: value for key, value in flat.items() if value is not None}
 
 
 def _span(pool: range) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,6 +66,7 @@ def grade(config: GradeConfig, workdir: str) -> dict[str, Any]:
         samples, graded = grade_model(task, problems, workdir, name)
         measures[name] = _measure(task, problems, samples, graded)
     storage.publish_json(storage.join(workdir, 'measures.json'), measures)
+    runlog.merge_ledger(workdir)
   return measures
 
 
@@ -107,14 +109,30 @@ def grade_model(
       if shard in have:
         found = grades.read(shard, records.Grade)
       else:
+        began = time.perf_counter()
         found = [
           _grade(task, problems, name, r.problem_id, r.index, r.text)
           for r in rows
         ]
-        grades.write(shard, found)
+        seconds = time.perf_counter() - began
+        grades.write(shard, found, {'chip_seconds': seconds})
       drawn += rows
       graded += found
       progress.update(done)
+  runlog.book(
+    workdir,
+    f'grade-{name}',
+    {
+      'stage': 'grade',
+      'model': name,
+      'chips': 1,
+      'chip_seconds': float(grades.cost().get('chip_seconds', 0.0)),
+      'prefill_tokens': 0,
+      'decode_tokens': 0,
+      'flops': 0,
+      'usd': None,
+    },
+  )
   return drawn, graded
 
 

@@ -347,6 +347,58 @@ def _check_ledger_row(key: str, row: Any) -> None:
       raise ValueError(f'{key}: {field}: wanted {wanted}; got {value!r}.')
 
 
+class Stages:
+  """Where a run of several stages stands, shown on every progress line.
+
+  The time left is the work left at the speed so far; work that an earlier
+  process did counts for neither.
+  """
+
+  def __init__(self, label: str, work: Mapping[str, float]):
+    """`work`: stage -> how much work it is, in any unit, in order."""
+    self._label = label
+    self._work = dict(work)
+    self._numbers = {key: i for i, key in enumerate(self._work, 1)}
+    self._left = dict(work)
+    self._done = 0.0
+    self._current = ''
+    self._begin = time.monotonic()
+
+  def skip(self, key: str) -> None:
+    """Says that a stage was complete before."""
+    self._left.pop(key)
+
+  @contextlib.contextmanager
+  def stage(self, key: str) -> Iterator[None]:
+    """Runs one stage; progress lines inside say which, and the time left."""
+    global _stages
+    before, _stages = _stages, self
+    self._current = key
+    try:
+      yield
+      self._done += self._left.pop(key)
+    finally:
+      _stages = before
+
+  def number(self) -> str:
+    """Returns `[3/27]`, the stage and how many there are."""
+    return f'[{self._numbers[self._current]}/{len(self._numbers)}]'
+
+  def left(self, share: float) -> str:
+    """Returns the time left, when `share` of the current stage is done."""
+    gained = share * self._work[self._current]
+    done = self._done + gained
+    if done <= 0:
+      return ''
+    rate = (time.monotonic() - self._begin) / done
+    rest = sum(self._left.values()) - gained
+    return f'{self._label} {_duration(max(rest, 0.0) * rate)} left'
+
+
+# The stages that are running, if any.
+_stages: Stages | None = None
+
+
 class Progress:
   """A live progress line.
 
@@ -420,7 +472,10 @@ class Progress:
     if rate and self._total:
       left = max(self._total - self._done, 0) / rate
       parts.append(f'time left {_duration(left)}')
-    return '  '.join(parts)
+    if _stages is not None:
+      share = self._done / self._total if self._total else 0.0
+      parts = [_stages.number(), *parts, _stages.left(share)]
+    return '  '.join(filter(None, parts))
 
   def _print(self, line: str, end: str) -> None:
     if self._live:

@@ -39,13 +39,11 @@ def make_mesh(text: str = '', devices=None) -> Mesh:
   `data`.
 
   Raises:
-    InputError: if an axis is unknown, or the sizes do not multiply to the
-      number of devices.
+    InputError: if an axis is unknown or named twice, or the sizes do not
+      multiply to the number of devices.
   """
   devices = list(jax.devices() if devices is None else devices)
-  sizes = dict.fromkeys(AXES, 1)
-  if not text:
-    sizes['data'] = len(devices)
+  sizes: dict[str, int] = {} if text else {'data': len(devices)}
   for part in filter(None, text.split(',')):
     axis, _, size = part.partition('=')
     if axis not in AXES or not size.isdecimal() or int(size) < 1:
@@ -53,13 +51,15 @@ def make_mesh(text: str = '', devices=None) -> Mesh:
         f'mesh: wanted AXIS=SIZE with AXIS one of {", ".join(AXES)}; '
         f'got {part!r}.'
       )
+    if axis in sizes:
+      raise errors.InputError(f'mesh: wanted {axis} once; got {text!r}.')
     sizes[axis] = int(size)
   count = int(np.prod(list(sizes.values())))
   if count != len(devices):
     raise errors.InputError(
       f'mesh: {text!r} wants {count} devices; there are {len(devices)}.'
     )
-  shape = tuple(sizes[axis] for axis in AXES)
+  shape = tuple(sizes.get(axis, 1) for axis in AXES)
   # jax 0.10 makes Explicit axes by default, under which a constraint only
   # asserts.
   auto = (jax.sharding.AxisType.Auto,) * len(AXES)

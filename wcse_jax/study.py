@@ -20,6 +20,7 @@ from wcse_jax import (
   grade,
   records,
   runlog,
+  sharding,
   storage,
   tasks,
 )
@@ -31,6 +32,10 @@ from wcse_jax.sampler import settings as sampler_settings
 from wcse_jax.sft import data, train
 from wcse_jax.sft import settings as sft_settings
 from wcse_jax.tasks import base
+
+
+# FLOPs a second of training over those of decoding, of tiny models on CPU.
+_TRAINING_SPEED = 6.0
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -268,16 +273,60 @@ class Study:
 
   def execute(self) -> dict[str, Any]:
     """Runs what is missing; returns what `results.json` holds."""
+    stages = runlog.Stages('study', self.work())
     for role in ('wc', 'se'):
-      self.sample(role)
-    tables = {role: self.graded(role) for role in ('wc', 'se')}
+      with stages.stage(f'sample {role}'):
+        self.sample(role)
+    graded = {}
+    for role in ('wc', 'se'):
+      with stages.stage(f'grade {role}'):
+        graded[role] = self.graded(role)
     evaluator = self._evaluator()
     for role in self.config.setups:
-      self.untuned(role, evaluator)
+      with stages.stage(f'untuned {role}'):
+        self.untuned(role, evaluator)
     for run in self.runs():
-      self.train_student(run, tables)
-      self.evaluate_student(run, evaluator)
-    return self.report(tables)
+      path = storage.join(self.folder(run), 'evaluation.json')
+      if storage.exists(path):
+        stages.skip(run.key)
+        continue
+      with stages.stage(run.key):
+        self.train_student(run, graded)
+        self.evaluate_student(run, evaluator)
+    return self.report(graded)
+
+  def work(self) -> dict[str, float]:
+    """Returns stage -> its FLOPs, roughly, in those of a decode step.
+
+    Training runs whole matrices where decoding runs rows, several times as
+    many FLOPs a second.  This serves the progress line alone.
+    """
+    c = self.config
+    length = c.sft.max_length
+
+    def decode(role: str, samples: int) -> float:
+      model = self.models[role]
+      return samples * budget.forward_flops(model, length // 3, length // 3)
+
+    drawn = {
+      role: self.pool(role, 'high', c.replicates - 1).stop
+      for role in ('wc', 'se')
+    }
+    found = {
+      f'sample {role}': decode(role, len(self.problems) * count)
+      for role, count in drawn.items()
+    }
+    found |= {f'grade {role}': 0.0 for role in ('wc', 'se')}
+    asked = (c.test_problems or 1000) * (1 + max(c.majority, default=0))
+    checks = c.sft.checkpoints * c.validation_problems
+    found |= {f'untuned {role}': decode(role, asked) for role in c.setups}
+    for run in self.runs():
+      step = budget.training_flops(self.models[run.setup], length)
+      found[run.key] = (
+        c.sft.steps * c.sft.batch_size * step / _TRAINING_SPEED
+        + decode(run.setup, asked + checks)
+      )
+    return found
 
   def sample(self, role: str) -> None:
     """Draws all samples of `wc` or `se`: brute force and every replicate."""
@@ -377,7 +426,7 @@ class Study:
 
   def report(self, graded: dict[str, arm_data.Graded]) -> dict[str, Any]:
     """Writes `results.json` and `report/index.html`; returns the results."""
-    results = findings.collect(self, graded)
+    results = _plain(findings.collect(self, graded))
     storage.publish_json(storage.join(self.workdir, 'results.json'), results)
     html.write(results, storage.join(self.workdir, 'report'))
     return results
@@ -403,13 +452,16 @@ class Study:
   def _evaluate(self, checkpoint, path, key, evaluator) -> None:
     if storage.exists(path):
       return
-    model, tokenizer = checkpoints.load(checkpoint, dtype=self.config.dtype)
+    mesh = sharding.make_mesh(self.config.mesh)
+    model, tokenizer = checkpoints.load(
+      checkpoint, dtype=self.config.dtype, mesh=mesh
+    )
     evaluator.reset()
     result = evaluate.score(evaluator, model, tokenizer)
     runlog.book(
       self.workdir,
       f'evaluate-{key}',
-      evaluate.ledger_row(evaluator, key, 1),
+      evaluate.ledger_row(evaluator, key, mesh.size),
     )
     storage.publish_json(path, result)
 

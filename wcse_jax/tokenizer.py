@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import tokenizers
 
@@ -23,7 +24,9 @@ class Tokenizer:
   """A checkpoint's tokenizer.
 
   Attributes:
-    size: number of ids, added tokens included.
+    size: one more than the highest id of any text, its start or its end.
+      Special tokens that plain text never gives do not count: Gemma 3 has one,
+      for images, that lies behind the embedding of its text models.
     start_ids: what the reference puts before a text (BOS, or nothing).
     end_id: the token that ends a training target.
     end_ids: every token that ends a sample.
@@ -45,9 +48,12 @@ class Tokenizer:
     self.start_ids = tuple(full[: full.index(bare[0])]) if bare else ()
     # Problem text is data: `<end_of_turn>` in it must not become the token.
     backend.encode_special_tokens = True
-    self.size = backend.get_vocab_size(with_added_tokens=True)
     self.end_ids = tuple(dict.fromkeys(end_ids))
     self.end_id = self.end_ids[0]
+    added = backend.get_added_tokens_decoder()
+    special = {i for i, token in added.items() if token.special}
+    plain = set(backend.get_vocab(with_added_tokens=True).values()) - special
+    self.size = 1 + max(plain.union(self.start_ids, self.end_ids))
     self.folder = folder
     self.sha256 = sha256
 
@@ -106,10 +112,10 @@ def _end_ids(folder: str, backend: tokenizers.Tokenizer) -> list[int]:
   found: list[int] = []
   path = storage.join(folder, 'tokenizer_config.json')
   if storage.exists(path):
-    token = storage.read_json(path).get('eos_token')
+    token = _fields(path).get('eos_token')
     token = token.get('content') if isinstance(token, dict) else token
     if token is not None:
-      known = backend.token_to_id(token)
+      known = backend.token_to_id(token) if isinstance(token, str) else None
       if known is None:
         raise errors.InputError(
           f'{path}: eos_token {token!r} is not in the tokenizer.'
@@ -118,9 +124,15 @@ def _end_ids(folder: str, backend: tokenizers.Tokenizer) -> list[int]:
   for name in ('generation_config.json', 'config.json'):
     path = storage.join(folder, name)
     if storage.exists(path):
-      ids = storage.read_json(path).get('eos_token_id')
-      found.extend(ids if isinstance(ids, list) else [ids])
-  found = [i for i in found if i is not None]
+      ids = _fields(path).get('eos_token_id')
+      for i in ids if isinstance(ids, list) else [ids]:
+        if i is None:
+          continue
+        if isinstance(i, bool) or not isinstance(i, int) or i < 0:
+          raise errors.InputError(
+            f'{path}: eos_token_id: wanted token ids; got {ids!r}.'
+          )
+        found.append(i)
   if not found:
     raise errors.InputError(
       f'checkpoint: {folder} names no end token (eos_token in '
@@ -142,7 +154,7 @@ def word_tokenizer(words: Sequence[str]) -> str:
 
   Every digit, and every digit behind a space, is a token; so is every word of
   `words` behind a space; anything else falls back to bytes, so that all text
-  can be encoded.
+  can be encoded.  As in SentencePiece, `▁` reads back as a space.
 
   Args:
     words: words, without spaces.
@@ -162,6 +174,9 @@ def word_tokenizer(words: Sequence[str]) -> str:
     tokenizers.models.Unigram(pieces, unk_id=3, byte_fallback=True)
   )
   backend.normalizer = tokenizers.normalizers.Replace(' ', '▁')
+  # Text that spells a special token or a byte must not become one: none of
+  # them is left whole.
+  backend.pre_tokenizer = tokenizers.pre_tokenizers.Split('<', 'isolated')
   backend.decoder = tokenizers.decoders.Sequence(
     [
       tokenizers.decoders.Replace('▁', ' '),
@@ -174,6 +189,15 @@ def word_tokenizer(words: Sequence[str]) -> str:
   )
   backend.add_special_tokens(special)
   return json.dumps(json.loads(backend.to_str()), ensure_ascii=False, indent=1)
+
+
+def _fields(path: str) -> dict[str, Any]:
+  fields = storage.read_json(path)
+  if not isinstance(fields, dict):
+    raise errors.InputError(
+      f'{path}: wanted an object; got {str(fields)[:80]}.'
+    )
+  return fields
 
 
 def _line(error: Exception) -> str:

@@ -1,6 +1,8 @@
 """Checkpoints: `load` reads one from anywhere, `export` writes one."""
 
+import hashlib
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from wcse_jax import errors, storage
@@ -14,7 +16,7 @@ def resolve(checkpoint: str) -> str:
   """Returns the folder of a checkpoint: a path, or an embedded model's name.
 
   Raises:
-    InputError: if it is neither, or its files differ from its manifest.
+    InputError: if it is neither.
   """
   if checkpoint in EMBEDDED:
     here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -37,15 +39,23 @@ def verify(folder: str) -> None:
   path = storage.join(folder, 'manifest.json')
   if not storage.exists(path):
     return
-  for name, entry in storage.read_json(path)['files'].items():
+  manifest = storage.read_json(path)
+  try:
+    digests = {n: str(e['sha256']) for n, e in manifest['files'].items()}
+  except (AttributeError, KeyError, TypeError):
+    raise errors.InputError(
+      f'{path}: wanted {{"files": {{NAME: {{"sha256": HEX}}}}}}; got '
+      f'{str(manifest)[:80]!r}.'
+    ) from None
+  for name, wanted in digests.items():
     file = storage.join(folder, name)
     if not storage.exists(file):
       raise errors.InputError(f'{path}: names {name}, which is missing.')
     digest = storage.sha256(file)
-    if digest != entry['sha256']:
+    if digest != wanted:
       raise errors.InputError(
-        f'{file}: corrupt: wanted sha256 {entry["sha256"][:16]} of the '
-        f'manifest; got {digest[:16]}.'
+        f'{file}: corrupt: wanted sha256 {wanted[:16]} of the manifest; got '
+        f'{digest[:16]}.'
       )
 
 
@@ -80,7 +90,7 @@ def export(
   """Writes a Hugging Face folder with a manifest, which comes last."""
   from wcse_jax.checkpoints import hf
 
-  hf.save(model, folder, dtype=dtype)
+  hf.save(model, folder, dtype=dtype, end_ids=tokenizer.end_ids)
   tokenizers.save(tokenizer, folder)
   names = [n for n in storage.names(folder) if n != 'manifest.json']
   storage.publish_json(
@@ -96,15 +106,20 @@ def export(
 
 def fingerprint(checkpoint: str) -> dict[str, str]:
   """Returns {'weights', 'tokenizer'}: the sha256 of what decides a sample."""
-  import hashlib
-
   folder = resolve(checkpoint)
   from wcse_jax.checkpoints import hf
 
-  whole = hashlib.sha256()
-  for name in ['config.json', *hf.weight_files(folder)]:
-    whole.update(storage.sha256(storage.join(folder, name)).encode())
+  def whole(names: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for name in names:
+      path = storage.join(folder, name)
+      if storage.exists(path):
+        digest.update(f'{name} {storage.sha256(path)}\n'.encode())
+    return digest.hexdigest()
+
+  # The last two say where a sample ends.
+  texts = ('tokenizer.json', 'tokenizer_config.json', 'generation_config.json')
   return {
-    'weights': whole.hexdigest(),
-    'tokenizer': storage.sha256(storage.join(folder, 'tokenizer.json')),
+    'weights': whole(['config.json', *hf.weight_files(folder)]),
+    'tokenizer': whole(texts),
   }

@@ -5,7 +5,8 @@ pickled weights are refused.
 """
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -40,6 +41,10 @@ _LAYER = {
   'mlp_post_norm': ('post_feedforward_layernorm.weight', False),
 }
 _PREFIXES = ('model.', 'language_model.model.', 'model.language_model.')
+# What stands beside the text model in a multimodal checkpoint.
+_OTHER_MODELS = re.compile(
+  r'(model\.)?(vision_tower|multi_modal_projector|embed_vision)\.'
+)
 _FLOATS = {'F32', 'F16', 'BF16', 'F64'}
 # Tensors of one file of an exported model, bytes.
 _FILE_BYTES = 4 << 30
@@ -52,7 +57,12 @@ def read_config(folder: str) -> model_config.ModelConfig:
     raise errors.InputError(
       f'checkpoint: wanted a Hugging Face folder; {folder} has no config.json.'
     )
-  return model_config.from_hf(storage.read_json(path))
+  try:
+    return model_config.from_hf(storage.read_json(path))
+  except errors.InputError as error:
+    if path in str(error):
+      raise
+    raise errors.InputError(f'{path}: {error}') from None
 
 
 def weight_files(folder: str) -> list[str]:
@@ -65,8 +75,15 @@ def weight_files(folder: str) -> list[str]:
   found = [name for name in names if name.endswith('.safetensors')]
   index = storage.join(folder, 'model.safetensors.index.json')
   if storage.exists(index):
-    wanted = sorted(set(storage.read_json(index)['weight_map'].values()))
-    missing = sorted(set(wanted) - set(found))
+    row = storage.read_json(index)
+    try:
+      wanted = sorted(set(row['weight_map'].values()))
+      missing = sorted(set(wanted) - set(found))
+    except (AttributeError, KeyError, TypeError):
+      raise errors.InputError(
+        f'{index}: wanted {{"weight_map": {{TENSOR: FILE}}}}; got '
+        f'{str(row)[:80]!r}.'
+      ) from None
     if missing:
       raise errors.InputError(
         f'{index}: wanted the file {missing[0]}; missing.'
@@ -74,10 +91,9 @@ def weight_files(folder: str) -> list[str]:
     return wanted
   if not found:
     pickled = [n for n in names if n.endswith(('.bin', '.pt', '.pth'))]
-    came = f'only pickled weights ({pickled[0]}), which are refused'
+    came = f', only {pickled[0]}: pickles are refused' if pickled else ''
     raise errors.InputError(
-      f'checkpoint: {folder} holds no *.safetensors'
-      + (f', {came}.' if pickled else '.')
+      f'checkpoint: {folder} holds no *.safetensors{came}.'
     )
   return found
 
@@ -98,8 +114,9 @@ def load(
     scan: see `Transformer`.
 
   Raises:
-    InputError: if a tensor is missing, has another shape or type, or a file is
-      corrupt; nothing is compiled before that.
+    InputError: if a tensor is missing, unknown, or has another shape or type,
+      a file is corrupt, or the mesh does not divide the model; nothing is
+      compiled before that.
   """
   config = read_config(folder)
   if mesh is None:
@@ -114,15 +131,13 @@ def load(
     prefix = files.prefix(folder)
     used = set()
     for param, names, flip in _tensors(model, prefix):
+      letters = param.get_metadata('letters')
+      sharding.check(mesh, letters, param.shape, sharding.WEIGHTS, names[0])
       want = param.shape if len(names) == 1 else param.shape[1:]
       for name in names:
         files.check(name, want[::-1] if flip else want)
         used.add(name)
-    unused = sorted(set(files.where) - used)
-    if unused:
-      logging.info(
-        '%s: %d tensors not used: %s', folder, len(unused), ', '.join(unused)
-      )
+    files.check_unused(set(files.where) - used, config.tie_embeddings)
     for param, names, flip in _tensors(model, prefix):
       parts = [_oriented(files.read(name), flip, dtype) for name in names]
       whole = parts[0] if len(parts) == 1 else np.stack(parts)
@@ -145,7 +160,11 @@ def check_mesh(config: model_config.ModelConfig, mesh: Mesh) -> None:
 
 
 def save(
-  model: transformer.Transformer, folder: str, *, dtype: Any = None
+  model: transformer.Transformer,
+  folder: str,
+  *,
+  dtype: Any = None,
+  end_ids: Sequence[int] | None = None,
 ) -> None:
   """Writes weights and configuration that transformers loads back.
 
@@ -153,6 +172,7 @@ def save(
     model: the model, on any mesh.
     folder: the target.
     dtype: of the stored weights; None for the model's own.
+    end_ids: the tokens that end a sample; None for the model's own.
   """
   dtype = jnp.dtype(model.dtype if dtype is None else dtype)
   files: list[dict[str, np.ndarray]] = [{}]
@@ -164,6 +184,11 @@ def save(
     files[-1][name] = tensor
     size += tensor.nbytes
   count = len(files)
+  index = 'model.safetensors.index.json'
+  # Of an older export nothing may stay that a reader would take for this one.
+  for name in storage.names(folder):
+    if name.endswith('.safetensors') or name in (index, 'manifest.json'):
+      storage.remove(storage.join(folder, name))
   where = {}
   for i, part in enumerate(files, 1):
     name = (
@@ -177,20 +202,20 @@ def save(
   if count > 1:
     total = sum(t.nbytes for part in files for t in part.values())
     storage.publish_json(
-      storage.join(folder, 'model.safetensors.index.json'),
+      storage.join(folder, index),
       {'metadata': {'total_size': total}, 'weight_map': where},
     )
   described = model_config.to_hf(model.config) | {'dtype': dtype.name}
   storage.publish(
     storage.join(folder, 'config.json'), json.dumps(described, indent=2)
   )
-  ends = list(model.config.eos_ids)
+  ends = list(model.config.eos_ids if end_ids is None else end_ids)
   storage.publish(
     storage.join(folder, 'generation_config.json'),
     json.dumps(
       {
         'bos_token_id': model.config.bos_id,
-        'eos_token_id': ends[0] if len(ends) == 1 else ends,
+        'eos_token_id': ends[0] if len(ends) == 1 else ends or None,
       },
       indent=2,
     ),
@@ -246,7 +271,7 @@ class _Files:
           f'{path}: wanted a whole safetensors file; {reason}.'
         ) from None
       self._open[path] = handle
-      for tensor in handle.keys():
+      for tensor in sorted(handle.keys()):
         if tensor in self.where:
           raise errors.InputError(
             f'{path}: tensor {tensor} is also in {self.where[tensor]}.'
@@ -282,6 +307,19 @@ class _Files:
         f'{path}: {name}: wanted one of {", ".join(sorted(_FLOATS))}; '
         f'got {piece.get_dtype()}.'
       )
+
+  def check_unused(self, names: set[str], tied: bool) -> None:
+    """Raises InputError if a tensor is neither the model's nor known."""
+    for name in sorted(names):
+      # Some exports hold a copy of the embedding as an output head.
+      copy = tied and name.endswith('lm_head.weight')
+      if not copy and not _OTHER_MODELS.match(name):
+        raise errors.InputError(
+          f'{self.where[name]}: tensor {name} is not of the model that '
+          'config.json states.'
+        )
+    if names:
+      logging.info('%d tensors not used: %s', len(names), sorted(names))
 
   def read(self, name: str) -> np.ndarray:
     tensor = self._open[self.where[name]].get_tensor(name)

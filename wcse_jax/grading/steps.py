@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 _MOST_TEXT = 2_000
 _MOST_STEPS = 40
 # Readings of one number that are followed; a number can stand for several.
-_MOST_READINGS = 20_000
+_MOST_READINGS = 2_000
 _WORLDS = 2
 
 _EQUATION = re.compile(

@@ -32,7 +32,7 @@ def gap(
 
 
 def verdict(estimate: dict[str, Any]) -> str:
-  """Returns `weak`, `strong` or `cannot tell`, as the interval of a gap says."""
+  """Returns `weak`, `strong` or `cannot tell`, as a gap's interval says."""
   if estimate['low'] is not None and estimate['low'] > 0:
     return 'weak'
   if estimate['high'] is not None and estimate['high'] < 0:

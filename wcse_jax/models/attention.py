@@ -87,7 +87,7 @@ def rotation(
   """
   exponent = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
   frequency = 1.0 / (base**exponent) / scale
-  angle = positions_BT[:, :, None].astype(jnp.float32) * frequency
+  angle = positions_BT[:, :, None].astype(jnp.float32) * frequency[None, None]
   return jnp.sin(angle), jnp.cos(angle)
 
 

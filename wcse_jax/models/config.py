@@ -183,6 +183,10 @@ def from_hf(config: Mapping[str, Any]) -> ModelConfig:
     InputError: if the model type is unknown, a value is not of its type, or an
       option is on that is not implemented.
   """
+  if not isinstance(config, Mapping):
+    raise errors.InputError(
+      f'config.json: wanted an object; got {str(config)[:80]}.'
+    )
   model_type = config.get('model_type')
   if model_type == 'gemma3':
     text = config.get('text_config') or {}

@@ -1,5 +1,7 @@
 """The answer of a study, and what it compared."""
 
+from typing import Any
+
 from wcse_jax.report import figures, markup, names, text
 
 
@@ -131,6 +133,9 @@ def compared(results: names.Results) -> markup.Html:
     ]
   else:
     parts.append(markup.absent('Budgets'))
+  currencies = results.get('currencies') or []
+  if currencies and found:
+    parts.append(_currencies(currencies, found))
   task, sampling = results.get('task'), results.get('sampling')
   facts = []
   if task:
@@ -145,3 +150,49 @@ def compared(results: names.Results) -> markup.Html:
     facts.append(('Sampling', ', '.join(settings)))
   parts.append(markup.facts(facts) if facts else markup.absent('Task'))
   return markup.join(parts)
+
+
+def _currencies(
+  rows: list[dict[str, Any]], budgets: list[dict[str, Any]]
+) -> markup.Html:
+  """Returns what a sample costs in each currency, and the counts that match."""
+  per = {
+    'params': 'rule of the paper: 2 x parameters, per token',
+    'flops': 'exact FLOPs with prompt and attention, per sample',
+    'chip_seconds': 'measured chip-seconds, per sample',
+  }
+  table = [
+    [
+      per.get(row['currency'], row['currency']),
+      *(_cost(row.get(role), row['currency']) for role in ('se', 'wc')),
+      text.number(row.get('ratio')),
+      *(text.count(row.get(f'wc_{b["name"]}')) for b in budgets),
+    ]
+    for row in rows
+  ]
+  return markup.join(
+    markup.tag('h3', 'The same in other currencies'),
+    markup.table(
+      [
+        'Counted in',
+        'SE',
+        'WC',
+        'Cost ratio',
+        *(f'WC samples for {b.get("se")} SE' for b in budgets),
+      ],
+      table,
+      label='Currencies',
+      numeric=tuple(range(1, 4 + len(budgets))),
+    ),
+    markup.tag(
+      'p',
+      'Counts are rounded down. This study matched by the first row; another '
+      'row says how many weak samples the same cost would have bought.',
+    ),
+  )
+
+
+def _cost(value: float | None, currency: str) -> str:
+  if currency in ('params', 'flops'):
+    return text.scaled(value, 'FLOP')
+  return 'unknown' if value is None else f'{value:.3g}'

@@ -42,7 +42,9 @@ def draw(
   if top_k or top_p < 1:
     # Falling order; top_k breaks ties by the lower id, as the docstring says.
     count = min(top_k or logits_BV.shape[-1], logits_BV.shape[-1])
-    kept_BV, ids_BV = jax.lax.top_k(logits_BV, count)
+    # To top_k, and to it alone, -0 is less than 0.
+    signless_BV = jnp.where(logits_BV == 0, 0.0, logits_BV)
+    kept_BV, ids_BV = jax.lax.top_k(signless_BV, count)
   else:
     kept_BV, ids_BV = logits_BV, None
   peak_B1 = jnp.max(kept_BV, axis=-1, keepdims=True)

@@ -267,13 +267,12 @@ class Sampler:
     for slot, text in zip(slots, texts, strict=True):
       count = int(drawn[slot])
       ids = tokens[slot, :count].tolist()
-      found = [text.find(s) for s in self._stop if s in text]
-      if found:
-        text = text[: min(found)]
-        count = self._stopped_at(ids)
+      stopped = self._stopped(ids, text)
+      if stopped is not None:
+        count, text = stopped
       elif not done[slot]:
         continue
-      ended = bool(found) or ids[-1] in self._ends
+      ended = stopped is not None or ids[-1] in self._ends
       request = plan.finish(slot)
       self.decode_tokens += count
       yield records.Sample(
@@ -289,17 +288,21 @@ class Sampler:
         logprob=round(float(logprobs[slot, :count].sum(dtype=np.float64)), 6),
       )
 
-  def _stopped_at(self, ids: Sequence[int]) -> int:
-    """Returns how many tokens it took to complete a stop string."""
-    low, high = 1, len(ids)
-    while low < high:
-      middle = (low + high) // 2
-      text = self._tokenizer.decode(ids[:middle])
-      if any(s in text for s in self._stop):
-        high = middle
-      else:
-        low = middle + 1
-    return low
+  def _stopped(self, ids: Sequence[int], text: str) -> tuple[int, str] | None:
+    """Returns (tokens that complete the first stop string, text before it).
+
+    Token by token, so that the chunk changes nothing: tokens further on can
+    complete a stop string that begins earlier, and bytes of a character that
+    is not whole (U+FFFD) hide what stands before them.
+    """
+    if not self._stop or not any(s in text for s in (*self._stop, '\ufffd')):
+      return None
+    begun = [ids[:count] for count in range(1, len(ids) + 1)]
+    for count, text in enumerate(self._tokenizer.decode_all(begun), 1):
+      found = [text.find(s) for s in self._stop if s in text]
+      if found:
+        return count, text[: min(found)]
+    return None
 
 
 def problem_number(problem_id: str) -> int:
@@ -469,7 +472,7 @@ def _decode(
     # A slot that is not live writes nowhere.
     at_B = jnp.where(live_B, state.drawn_B, limit)
     drawn_B = state.drawn_B + live_B
-    ended_B = jnp.any(token_B[:, None] == jnp.asarray(ends), axis=-1)
+    ended_B = jnp.any(token_B[:, None] == jnp.asarray(ends)[None], axis=-1)
     state = State(
       cache=cache,
       keys_B=state.keys_B,

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
+from wcse_jax import sharding
 from wcse_jax.sft import settings
 
 
@@ -124,10 +126,30 @@ def _gradients(graph, params, batch, recipe: Recipe):
   return total / count, jax.tree.map(lambda g: g / count, gradient), count
 
 
-@functools.partial(jax.jit, static_argnames=('recipe',))
-def start(params, *, recipe: Recipe) -> Any:
-  """Returns the optimiser's first state."""
-  return recipe.transform().init(params)
+@functools.partial(jax.jit, static_argnames=('recipe', 'mesh'))
+def start(params, *, recipe: Recipe, mesh: Mesh | None = None) -> Any:
+  """Returns the optimiser's first state, split over the mesh as the weights.
+
+  It is made of constants, so that without a word it would be on one device.
+  """
+  state = recipe.transform().init(params)
+  if mesh is None:
+    return state
+
+  def place(leaf):
+    shape = jax.tree.leaves(leaf)[0].shape
+    letters = '_' * len(shape)
+    # Adafactor's sums over rows and columns have other shapes.
+    if isinstance(leaf, nnx.Variable):
+      own = leaf.get_metadata('letters')
+      letters = own if len(own) == len(shape) else letters
+    return jax.lax.with_sharding_constraint(
+      leaf, sharding.sharding(mesh, letters, sharding.WEIGHTS)
+    )
+
+  return jax.tree.map(
+    place, state, is_leaf=lambda x: isinstance(x, nnx.Variable)
+  )
 
 
 @functools.partial(
@@ -144,14 +166,15 @@ def train(params, optimizer, batch, *, graph, recipe: Recipe):
   params = optax.apply_updates(params, updates)
   metrics = {
     'loss': value,
-    'gradient_norm': optax.global_norm(gradients),
+    'gradient_norm': optax.tree.norm(gradients),
     'targets': count,
   }
   return params, optimizer, metrics
 
 
 @functools.partial(jax.jit, static_argnames=('graph', 'dtype'))
-def evaluate(params, batch, *, graph, dtype: str) -> jax.Array:
-  """Returns the mean loss of one batch (nats a target token)."""
-  total, count = losses(graph, params, batch, dtype)
-  return total / count
+def evaluate(
+  params, batch, *, graph, dtype: str
+) -> tuple[jax.Array, jax.Array]:
+  """Returns `losses` of one batch."""
+  return losses(graph, params, batch, dtype)

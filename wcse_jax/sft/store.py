@@ -1,11 +1,14 @@
 """Training checkpoints: Orbax arrays behind a manifest of our own.
 
 Orbax restores flipped bytes in silence, so a step counts only if every file has
-the sha256 of its manifest, which is written last.
+the sha256 of its manifest, which is written last and holds its own.
 """
 
+import hashlib
+import json
 import os
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -42,33 +45,38 @@ class Store:
       shutil.rmtree(folder)
     with ocp.StandardCheckpointer() as writer:
       writer.save(os.path.abspath(folder), _named(tree))
+    manifest = {
+      'fingerprint': self._fingerprint,
+      'seconds': seconds,
+      'scores': {str(k): v for k, v in scores.items()},
+      'files': self._hashes(folder),
+    }
     storage.publish_json(
-      self._path(step) + '.json',
-      {
-        'fingerprint': self._fingerprint,
-        'seconds': seconds,
-        'scores': {str(k): v for k, v in scores.items()},
-        'files': self._hashes(folder),
-      },
+      self._path(step) + '.json', manifest | {'sha256': _sha256(manifest)}
     )
 
-  def newest(self) -> tuple[int, dict[int, float], float]:
+  def newest(
+    self, best: Callable[[dict[int, float]], int]
+  ) -> tuple[int, dict[int, float], float]:
     """Returns (step, scores, seconds) so far, of the newest good checkpoint.
 
-    (0, {}, 0.0) where there is none.
+    (0, {}, 0.0) where there is none.  A damaged one is named in the log and
+    passed over; so are those that were scored behind it, if it is the best.
 
-    A damaged one is named in the log and passed over.
+    Args:
+      best: scores -> the step of the best, which may be wanted at the end.
     """
     for step in reversed(self._steps()):
-      manifest = self._manifest(step)
-      if manifest is not None and manifest['files'] == self._hashes(
-        self._path(step)
-      ):
+      needed = step
+      if self._good(step):
+        manifest = self._manifest(step)
         scores = {int(k): v for k, v in manifest['scores'].items()}
-        return step, scores, manifest['seconds']
+        needed = best(scores)
+        if self._good(needed):
+          return step, scores, manifest['seconds']
       logging.warning(
         '%s: damaged or unfinished; falling back to an older checkpoint.',
-        self._path(step),
+        self._path(needed),
       )
     return 0, {}, 0.0
 
@@ -94,8 +102,22 @@ class Store:
     return sorted(int(name) for name in names if name.isdecimal())
 
   def _manifest(self, step: int) -> dict[str, Any] | None:
+    """Returns a step's manifest; None if it is missing or damaged."""
     path = self._path(step) + '.json'
-    return storage.read_json(path) if storage.exists(path) else None
+    if not storage.exists(path):
+      return None
+    try:
+      manifest = storage.read_json(path)
+      seal = manifest.pop('sha256')
+    except (errors.InputError, KeyError, TypeError, AttributeError):
+      return None
+    return manifest if seal == _sha256(manifest) else None
+
+  def _good(self, step: int) -> bool:
+    manifest = self._manifest(step)
+    return manifest is not None and manifest['files'] == self._hashes(
+      self._path(step)
+    )
 
   def _hashes(self, folder: str) -> dict[str, str]:
     found = {}
@@ -113,6 +135,10 @@ def check(folder: str, want: dict[str, Any], have: dict[str, Any]) -> None:
     raise errors.InputError(
       f'{folder}: holds the results of another run: {"; ".join(differences)}.'
     )
+
+
+def _sha256(value: Any) -> str:
+  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _named(tree: Any) -> dict[str, Any]:

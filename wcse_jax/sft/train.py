@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from wcse_jax import (
@@ -48,7 +49,7 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
   examples = data.read(config.train, config.task, config.data)
   rows = data.encode(examples, tokenizer, config.max_length)
   judge = _Judge(config, tokenizer)
-  identity = _identity(config, rows)
+  identity = _identity(config, rows, judge)
   done = storage.join(workdir, 'training.json')
   if storage.exists(done):
     result = storage.read_json(done)
@@ -104,8 +105,10 @@ class _Loop:
     )
     self._recipe = steps.Recipe.of(config, self.total)
     self.graph, self._params = nnx.split(model)
-    self._optimizer = steps.start(self._params, recipe=self._recipe)
-    self._at, self.scores, self.seconds = store.newest()
+    self._optimizer = steps.start(
+      self._params, recipe=self._recipe, mesh=self._mesh
+    )
+    self._at, self.scores, self.seconds = store.newest(_best)
     if self._at:
       self._params, self._optimizer = store.load(
         self._at, (self._params, self._optimizer)
@@ -165,12 +168,14 @@ class _Loop:
     while len(self._flying) > keep:
       number, values = self._flying.pop(0)
       values = {k: float(v) for k, v in jax.device_get(values).items()}
-      if not math.isfinite(values['loss']):
-        rate = self._config.optimizer.learning_rate
-        raise errors.InputError(
-          f'training diverged: loss {values["loss"]} at step {number}; '
-          f'lower optimizer.learning_rate={rate}.'
-        )
+      # A finite loss with such a gradient leaves weights that are not finite.
+      for name in ('loss', 'gradient_norm'):
+        if not math.isfinite(values[name]):
+          rate = self._config.optimizer.learning_rate
+          raise errors.InputError(
+            f'training diverged: {name} {values[name]} at step {number}; '
+            f'lower optimizer.learning_rate={rate}.'
+          )
       self._metrics.write(number, **values)
       self._progress.update(number, loss=values['loss'])
 
@@ -179,6 +184,8 @@ class _Loop:
     at = self._at
     self.scores[at] = self._judge.score(self.graph, self._params, at)
     tree = (self._params, self._optimizer)
+    # First the numbers: the steps before a checkpoint are not done again.
+    self._metrics.flush()
     self._store.save(at, tree, self.scores, self.seconds)
     return _best(self.scores) == at
 
@@ -188,13 +195,14 @@ class _Judge:
 
   Attributes:
     metric: its name.
+    rows: what it scores on: problems or sequences.
   """
 
   def __init__(self, config: settings.SftConfig, tokenizer):
     self._config = config
     self._tokenizer = tokenizer
     self._evaluator = None
-    self._held: Sequence[data.Encoded] = ()
+    self.rows: Sequence[Any] = ()
     if config.validation_problems:
       self.metric = 'accuracy'
       self._evaluator = evaluate.Evaluator(
@@ -208,10 +216,11 @@ class _Judge:
           sampler=config.sampler,
         )
       )
+      self.rows = self._evaluator.problems
     elif config.validation:
       self.metric = 'validation loss'
       examples = data.read(config.validation, config.task, config.data)
-      self._held = data.encode(examples, tokenizer, config.max_length)
+      self.rows = data.encode(examples, tokenizer, config.max_length)
     else:
       self.metric = 'last step'
 
@@ -220,17 +229,21 @@ class _Judge:
     if self._evaluator is not None:
       model = nnx.merge(graph, params)
       return self._evaluator.accuracy(model, self._tokenizer)
-    if not self._held:
+    if not self.rows:
       return float(at)
-    batches = _batches(dataclasses.replace(self._config, seed=0), self._held)
-    # Whole batches of one shape; the order is fixed, so that the scores of all
-    # checkpoints are of the same rows.
-    count = max(1, len(self._held) // self._config.batch_size)
-    losses = [
+    # Filled up with rows without a target: batches of one shape, in which
+    # every row is scored once.
+    empty = [data.Encoded((0,), 1)] * (
+      -len(self.rows) % self._config.batch_size
+    )
+    rows = [*self.rows, *empty]
+    batches = _batches(self._config, rows)
+    sums = [
       steps.evaluate(params, batches[i], graph=graph, dtype=self._config.dtype)
-      for i in range(count)
+      for i in range(len(rows) // self._config.batch_size)
     ]
-    return -float(sum(losses)) / count
+    total, count = np.sum(jax.device_get(sums), axis=0, dtype=np.float64)
+    return -float(total / count)
 
 
 def _batches(config: settings.SftConfig, rows: Sequence[data.Encoded]):
@@ -252,15 +265,23 @@ def _check_batch(config: settings.SftConfig, mesh) -> None:
 
 
 def _identity(
-  config: settings.SftConfig, rows: Sequence[data.Encoded]
+  config: settings.SftConfig, rows: Sequence[data.Encoded], judge: _Judge
 ) -> dict[str, Any]:
-  """Returns all that the weights of a step depend on."""
+  """Returns all that the weights of a step and its score depend on."""
   fields = dataclasses.asdict(config)
-  for name in ('train', 'checkpoint', 'data'):
+  # Of these the content counts, not the place.
+  for name in ('train', 'checkpoint', 'data', 'validation'):
     del fields[name]
-  rows_sha256 = hashlib.sha256(repr(list(rows)).encode()).hexdigest()
-  weights = checkpoints.fingerprint(config.checkpoint)
-  return {'config': fields, 'rows': rows_sha256, **weights}
+  return {
+    'config': fields,
+    'rows': _sha256(rows),
+    'validation': _sha256(judge.rows),
+    **checkpoints.fingerprint(config.checkpoint),
+  }
+
+
+def _sha256(rows: Sequence[Any]) -> str:
+  return hashlib.sha256(repr(list(rows)).encode()).hexdigest()
 
 
 def _best(scores: dict[int, float]) -> int:

@@ -1,0 +1,31 @@
+"""The small study of tests/study_test.py."""
+
+from wcse_jax import study
+from wcse_jax.sampler import settings as sampler_settings
+from wcse_jax.sft import settings as sft_settings
+
+
+def get_config() -> study.StudyConfig:
+  return study.StudyConfig(
+    problems=24,
+    test_problems=24,
+    validation_problems=8,
+    budget_low=1,
+    budget_high=2,
+    truth_samples=8,
+    cost_ratios=(1.5, 4.0),
+    setups=('student',),
+    student_arms=('wc', 'se', 'wc_number_matched', 'human'),
+    replicates=1,
+    majority=(2,),
+    sampler=sampler_settings.SamplerConfig(
+      top_k=3, max_new_tokens=64, slots=64, prefill_batch=32
+    ),
+    sft=sft_settings.SftConfig(
+      steps=4,
+      batch_size=8,
+      max_length=128,
+      checkpoints=2,
+      optimizer=sft_settings.OptimizerConfig(learning_rate=1e-3),
+    ),
+  )

@@ -1,0 +1,106 @@
+"""Imports go down only, and host code never loads jax."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+
+PACKAGE = pathlib.Path(__file__).parents[1] / 'wcse_jax'
+
+# Row by row, the lowest first; a module imports from its own row and below.
+ROWS = (
+  ('errors', 'storage'),
+  ('records', 'runlog', 'cli'),
+  ('sharding', 'kernels', 'tokenizer', 'grading'),
+  ('models', 'tasks', 'metrics'),
+  ('budget', 'plan', 'checkpoints'),
+  ('sampler', 'grade'),
+  ('evaluate',),
+  ('sft',),
+  ('arms', 'pretrain'),
+  ('report',),
+  ('findings',),
+  ('study',),
+)
+RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
+# Never load jax, whoever imports them.
+HOST = (
+  'errors',
+  'storage',
+  'records',
+  'runlog',
+  'cli',
+  'tokenizer',
+  'grading.numeric',
+  'grading.steps',
+  'tasks',
+  'metrics.contrast',
+  'metrics.measure',
+  'models',
+  'models.config',
+  'budget',
+  'checkpoints',
+  'grade',
+  'sampler',
+  'sampler.schedule',
+  'sampler.settings',
+  'sft.settings',
+  'report.html',
+)
+
+
+def _part(path: pathlib.Path) -> str:
+  return path.relative_to(PACKAGE).parts[0].removesuffix('.py')
+
+
+def _imports(path: pathlib.Path) -> set[str]:
+  """Returns the parts of the package that a file imports."""
+  found = set()
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.ImportFrom) and node.module:
+      names = [node.module]
+      if node.module == 'wcse_jax':
+        names = [f'wcse_jax.{alias.name}' for alias in node.names]
+    elif isinstance(node, ast.Import):
+      names = [alias.name for alias in node.names]
+    else:
+      continue
+    found |= {n.split('.')[1] for n in names if n.startswith('wcse_jax.')}
+  return found
+
+
+FILES = sorted(
+  p
+  for p in PACKAGE.rglob('*.py')
+  if p.parent != PACKAGE or p.stem != '__init__'
+)
+
+
+@pytest.mark.parametrize(
+  'path', FILES, ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_imports_go_down(path):
+  own = _part(path)
+  assert own in RANK, f'{own} has no row in this test'
+  for other in _imports(path):
+    assert RANK[other] <= RANK[own], f'{path} imports {other} from above'
+
+
+def test_host_code_never_loads_jax():
+  names = ', '.join(f'wcse_jax.{name}' for name in HOST)
+  code = f'import sys, {names}; print("jax" in sys.modules)'
+  out = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  assert out.stdout.strip() == 'False'
+
+
+def test_package_itself_loads_nothing():
+  code = 'import sys, wcse_jax; print("jax" in sys.modules)'
+  out = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  assert out.stdout.strip() == 'False'

@@ -1,0 +1,347 @@
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import wcse_jax
+from wcse_jax import budget, checkpoints, errors, records
+from wcse_jax.sampler import run, settings
+
+
+_REPOSITORY = pathlib.Path(wcse_jax.__file__).parent.parent
+_SHARDS = [
+  'shard-00000-00002-0000-0007.jsonl',
+  'shard-00000-00002-0008-0011.jsonl',
+]
+
+
+@pytest.fixture(scope='module')
+def config(tiny, problems):
+  """Three problems, twelve samples of each: two shards."""
+  return run.SampleConfig(
+    checkpoint=tiny,
+    task='gsm8k',
+    data=problems,
+    split='test',
+    limit=3,
+    samples_per_problem=12,
+    sampler=settings.SamplerConfig(
+      temperature=1.0, max_new_tokens=16, slots=16, prefill_batch=8
+    ),
+  )
+
+
+@pytest.fixture(scope='module')
+def done(config, tmp_path_factory):
+  """(folder, cost) of an undisturbed run; do not change it."""
+  folder = tmp_path_factory.mktemp('undisturbed') / 'run'
+  return folder, run.sample(config, str(folder))
+
+
+@pytest.fixture
+def copy(done, tmp_path):
+  """A copy of the undisturbed run."""
+  return pathlib.Path(shutil.copytree(done[0], tmp_path / 'run'))
+
+
+def _shards(folder):
+  """Returns name -> bytes of the shards in a run folder."""
+  paths = (folder / 'samples' / 'tiny').glob('shard-*.jsonl')
+  return {path.name: path.read_bytes() for path in paths}
+
+
+def _tree(folder):
+  """Returns path -> sha256 of everything in a folder."""
+  return {
+    str(path.relative_to(folder)): hashlib.sha256(
+      path.read_bytes() if path.is_file() else b''
+    ).hexdigest()
+    for path in folder.rglob('*')
+  }
+
+
+def _rows(folder):
+  found = records.ShardFolder(str(folder / 'samples' / 'tiny'))
+  return list(found.rows(records.Sample))
+
+
+def _forget(folder, name):
+  """Leaves a folder as it was before a shard was published."""
+  samples = folder / 'samples' / 'tiny'
+  (samples / name).unlink()
+  manifest = json.loads((samples / 'manifest.json').read_text())
+  del manifest['files'][name]
+  (samples / 'manifest.json').write_text(json.dumps(manifest))
+
+
+def test_every_sample_is_there_once_and_in_order(config, done):
+  folder, _ = done
+  assert sorted(_shards(folder)) == _SHARDS
+  assert [(row.problem_id, row.index) for row in _rows(folder)] == [
+    (f'gsm8k/test/{problem}', index)
+    for indices in (range(8), range(8, 12))
+    for problem in range(3)
+    for index in indices
+  ]
+  tokens = {row.tokens for row in _rows(folder)}
+  assert len(tokens) > 30  # Of 36: samples differ.
+
+
+def test_the_costs_are_the_sums_over_the_samples(config, done):
+  folder, cost = done
+  model, tokenizer = checkpoints.load(config.checkpoint)
+  work = run.prepare(config)
+  ids = run.prompt_ids(work, tokenizer)
+  lengths = {problem.id: len(ids[at]) for at, problem in work.chosen}
+  rows = _rows(folder)
+  shared = rows[0].shared_prompt_tokens
+  assert shared > 0
+  assert all(row.prompt_tokens == lengths[row.problem_id] for row in rows)
+  # Each of the two shards prefills every prompt of its own.
+  prefill = 2 * sum(length - shared for length in lengths.values())
+  decode = sum(len(row.tokens) for row in rows)
+  # Without its last token, which is decoded; and no logits.
+  flops = 2 * sum(
+    budget.forward_flops(model.config, length - 1 - shared, shared, logits=0)
+    for length in lengths.values()
+  ) + sum(
+    budget.forward_flops(
+      model.config, len(row.tokens), lengths[row.problem_id] - 1
+    )
+    for row in rows
+  )
+  assert cost['prefill_tokens'] == prefill
+  assert cost['decode_tokens'] == decode
+  assert cost['flops'] == flops
+  assert cost['chip_seconds'] > 0
+  (row,) = (folder / 'ledger.jsonl').read_text().splitlines()
+  row = json.loads(row)
+  assert row.pop('chip_seconds') == cost['chip_seconds']
+  assert row.pop('chips') >= 1
+  assert row == {
+    'stage': 'sample',
+    'model': 'tiny',
+    'prefill_tokens': prefill,
+    'decode_tokens': decode,
+    'flops': flops,
+    'usd': None,
+  }
+
+
+def test_a_finished_run_draws_nothing(config, done, copy, nothing_compiled):
+  before = _tree(copy / 'samples')
+  assert run.sample(config, str(copy)) == done[1]
+  assert _tree(copy / 'samples') == before
+  assert (copy / 'ledger.jsonl').read_bytes() == (
+    done[0] / 'ledger.jsonl'
+  ).read_bytes()
+
+
+@pytest.mark.parametrize('name', _SHARDS)
+def test_a_resumed_run_makes_the_missing_shards_only(config, done, copy, name):
+  _forget(copy, name)
+  (kept,) = set(_SHARDS) - {name}
+  before = (copy / 'samples' / 'tiny' / kept).stat()
+  cost = run.sample(config, str(copy))
+  assert _shards(copy) == _shards(done[0])
+  after = (copy / 'samples' / 'tiny' / kept).stat()
+  assert (after.st_ino, after.st_mtime_ns) == (
+    before.st_ino,
+    before.st_mtime_ns,
+  )
+  for field in ('prefill_tokens', 'decode_tokens', 'flops'):
+    assert cost[field] == done[1][field]
+
+
+def test_more_samples_and_problems_only_add_shards(config, done, copy):
+  more = dataclasses.replace(config, limit=4, samples_per_problem=14)
+  run.sample(more, str(copy))
+  old, new = _shards(done[0]), _shards(copy)
+  assert {name: new[name] for name in old} == old
+  assert len(new) > len(old)
+  rows = {(row.problem_id, row.index): row for row in _rows(copy)}
+  assert len(rows) == len(_rows(copy)) == 4 * 14
+  # The smaller run again: nothing to do.
+  before = _tree(copy / 'samples')
+  run.sample(config, str(copy))
+  assert _tree(copy / 'samples') == before
+
+
+@pytest.mark.parametrize(
+  ('field', 'value'),
+  [
+    ('seed', 1),
+    ('sampler.temperature', 0.5),
+    ('sampler.max_new_tokens', 8),
+    ('shots', 1),
+    ('validation_size', 4),
+    ('dtype', 'bfloat16'),
+  ],
+)
+def test_another_run_in_the_folder_is_refused_and_changes_nothing(
+  config, copy, nothing_compiled, field, value
+):
+  name = field.removeprefix('sampler.')
+  if name != field:
+    sampler = dataclasses.replace(config.sampler, **{name: value})
+    other = dataclasses.replace(config, sampler=sampler)
+  else:
+    other = dataclasses.replace(config, **{name: value})
+  before = _tree(copy)
+  with pytest.raises(errors.InputError) as caught:
+    run.sample(other, str(copy))
+  message = str(caught.value)
+  assert f'{field}: wanted {json.dumps(value)}, has ' in message
+  assert '\n' not in message
+  assert _tree(copy) == before
+
+
+def test_another_chunk_is_the_same_run(config, done, copy):
+  sampler = dataclasses.replace(config.sampler, chunk=5)
+  _forget(copy, _SHARDS[1])
+  run.sample(dataclasses.replace(config, sampler=sampler), str(copy))
+  assert _shards(copy) == _shards(done[0])
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'said'),
+  [
+    ('samples_per_problem', 0, 'samples_per_problem: wanted a count >= 1'),
+    ('limit', -1, 'limit: wanted a count >= 0'),
+    ('seed', -1, 'seed: wanted a count >= 0'),
+    ('dtype', 'float16', 'dtype: wanted float32 or bfloat16'),
+    ('checkpoint', 'nowhere', 'checkpoint: wanted a Hugging Face folder'),
+    ('task', 'nothing', 'nothing'),
+    ('split', 'rest', 'split: wanted one of train, test, validation'),
+    ('mesh', 'data=3', "mesh: 'data=3' wants 3 devices"),
+    ('data', '/nowhere.jsonl', '/nowhere.jsonl: wanted a file'),
+  ],
+)
+def test_an_argument_that_does_not_fit_is_refused_before_anything_is_written(
+  config, tmp_path, nothing_compiled, field, value, said
+):
+  with pytest.raises(errors.InputError) as caught:
+    run.sample(
+      dataclasses.replace(config, **{field: value}), str(tmp_path / 'run')
+    )
+  assert said in str(caught.value)
+  assert '\n' not in str(caught.value)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_prompt_over_the_positions_of_the_model_leaves_no_shard(
+  config, tmp_path
+):
+  sampler = dataclasses.replace(config.sampler, max_new_tokens=9000)
+  with pytest.raises(errors.InputError, match=r'the model has 8192'):
+    run.sample(dataclasses.replace(config, sampler=sampler), str(tmp_path))
+  assert not list(tmp_path.rglob('shard-*'))
+
+
+@pytest.mark.parametrize('fault', ['flipped', 'torn', 'empty', 'missing'])
+def test_a_bad_shard_is_made_again(config, done, copy, caplog, fault):
+  path = copy / 'samples' / 'tiny' / _SHARDS[0]
+  good = path.read_bytes()
+  middle = len(good) // 2
+  bad = {
+    'flipped': good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :],
+    'torn': good[:middle],
+    'empty': b'',
+  }.get(fault)
+  path.unlink() if bad is None else path.write_bytes(bad)
+  run.sample(config, str(copy))
+  assert _shards(copy) == _shards(done[0])
+  aside = path.with_name(f'{path.name}.bad')
+  assert (aside.read_bytes() if aside.exists() else None) == bad
+  assert path.name in caplog.text
+  assert len(_rows(copy)) == 36
+
+
+def _launch(config, folder, cache):
+  """Starts `launch/sample.py` in a process; all compile into one cache."""
+  sampler = dataclasses.asdict(config.sampler)
+  fields = dataclasses.asdict(config) | {
+    f'sampler.{name}': value for name, value in sampler.items()
+  }
+  del fields['sampler']
+  return subprocess.Popen(
+    [
+      sys.executable,
+      'launch/sample.py',
+      f'--workdir={folder}',
+      *(f'--config.{name}={value}' for name, value in fields.items()),
+    ],
+    cwd=_REPOSITORY,
+    env=os.environ
+    | {
+      'PYTHONPATH': str(_REPOSITORY),
+      'JAX_COMPILATION_CACHE_DIR': str(cache),
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    },
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def _stop(config, folder, number, rng):
+  """Runs until it has made a shard and a random while longer, then stops it.
+
+  Returns (exit status, standard error).
+  """
+  before = len(_shards(folder))
+  process = _launch(config, folder, folder.with_name('compiled'))
+  while process.poll() is None and len(_shards(folder)) <= before:
+    time.sleep(0.005)
+  time.sleep(rng.uniform(0, 0.1))
+  process.send_signal(number)
+  _, error = process.communicate(timeout=60)
+  return process.returncode, error
+
+
+def _survives(config, tmp_path, kills):
+  rng = random.Random(0)
+  # Shards enough that no process comes to the end.
+  config = dataclasses.replace(
+    config, limit=5, samples_per_problem=32 * (kills + 2)
+  )
+  folder = tmp_path / 'stopped'
+  for _ in range(kills):
+    assert _stop(config, folder, signal.SIGKILL, rng)[0] == -signal.SIGKILL
+  status, error = _stop(config, folder, signal.SIGTERM, rng)
+  assert status == 75
+  assert error.splitlines()[-1] == 'stopped: SIGTERM; run it again to go on.'
+  kept = _shards(folder)
+  shards = 4 * (kills + 2)
+  assert kills < len(kept) < shards
+  cost = run.sample(config, str(folder))
+  want = run.sample(config, str(tmp_path / 'undisturbed'))
+  assert len(_shards(folder)) == shards
+  assert _shards(folder) == _shards(tmp_path / 'undisturbed')
+  assert kept.items() <= _shards(folder).items()
+  for field in ('prefill_tokens', 'decode_tokens', 'flops'):
+    assert cost[field] == want[field]
+  # Nothing is left half written, and nothing locked.
+  names = {path.name for path in folder.rglob('*')}
+  assert not [name for name in names if name.endswith('.tmp')]
+  assert '.lock' not in names
+
+
+def test_a_killed_run_ends_with_the_bytes_of_an_undisturbed_one(
+  config, tmp_path
+):
+  _survives(config, tmp_path, kills=3)
+
+
+@pytest.mark.slow
+def test_a_run_killed_twenty_times_ends_with_the_same_bytes(config, tmp_path):
+  _survives(config, tmp_path, kills=20)

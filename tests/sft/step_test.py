@@ -1,0 +1,267 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from wcse_jax import checkpoints, sharding
+from wcse_jax.sft import data, settings, step
+
+
+_LENGTH = 16
+_CONFIG = settings.SftConfig(
+  checkpoint='tiny',
+  train='sums',
+  optimizer=settings.OptimizerConfig(
+    learning_rate=1e-2, schedule='constant', weight_decay=0.1, clip=1.0
+  ),
+)
+_RECIPE = step.Recipe.of(_CONFIG, steps=10)
+
+
+@pytest.fixture(scope='module')
+def rows(loaded, sums):
+  return data.encode(data.read(sums), loaded[1], _LENGTH)[4:]
+
+
+@pytest.fixture(scope='module')
+def batch(rows):
+  """Eight rows, of one and two digits to learn."""
+  made = data.batches(rows, batch_size=8, max_length=_LENGTH, seed=0)[0]
+  assert len(set(made['target_BT'].sum(axis=1).tolist())) > 1
+  return made
+
+
+@pytest.fixture(scope='module')
+def split(loaded):
+  """(graph, weights) of the tiny model, its gains moved away from 0."""
+  graph, params = nnx.split(loaded[0])
+  return graph, jax.tree.map(lambda p: p + 0.05, params)
+
+
+@pytest.fixture(scope='module')
+def gradients(split, batch):
+  """(mean loss, its gradient) by jax alone."""
+  graph, params = split
+
+  def loss(params):
+    arrays = jax.tree.map(jnp.asarray, batch)
+    total, count = step.losses(graph, params, arrays, 'float32')
+    return total / count
+
+  return jax.jit(jax.value_and_grad(loss))(params)
+
+
+def _train(split, batch, recipe=_RECIPE, mesh=None):
+  """Returns (weights, metrics) after one step from the start."""
+  graph, params = split
+  params = jax.tree.map(jnp.copy, params)
+  optimizer = step.start(params, recipe=recipe, mesh=mesh)
+  params, _, metrics = step.train(
+    params, optimizer, batch, graph=graph, recipe=recipe
+  )
+  return params, {k: float(v) for k, v in metrics.items()}
+
+
+@pytest.fixture(scope='module')
+def trained(split, batch):
+  return _train(split, batch)
+
+
+def _flat(tree):
+  return {
+    jax.tree_util.keystr(path): np.asarray(leaf, np.float64)
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+  }
+
+
+def _close(a, b, tolerance=1e-5):
+  a, b = _flat(a), _flat(b)
+  assert a.keys() == b.keys()
+  for name, value in a.items():
+    np.testing.assert_allclose(value, b[name], atol=tolerance, err_msg=name)
+
+
+def test_the_loss_is_that_of_completion_and_end_token_alone(split, rows, batch):
+  graph, params = split
+  tokens_BT = batch['tokens_BT']
+  logits_BTV = np.asarray(
+    jax.jit(lambda p: nnx.merge(graph, p)(tokens_BT))(params), np.float64
+  )
+  peak = logits_BTV.max(axis=-1, keepdims=True)
+  norms = np.log(np.exp(logits_BTV - peak).sum(axis=-1, keepdims=True)) + peak
+  logprobs_BTV = logits_BTV - norms
+  by_tokens = {row.tokens: row for row in rows}
+  total, count = 0.0, 0
+  for b, padded in enumerate(tokens_BT.tolist()):
+    row = next(
+      row for key, row in by_tokens.items() if (*padded,)[: len(key)] == key
+    )
+    assert row.tokens[-1] == 1  # The end token.
+    for t in range(row.prompt_tokens, len(row.tokens)):
+      total -= logprobs_BTV[b, t - 1, row.tokens[t]]
+      count += 1
+  found = step.evaluate(params, batch, graph=graph, dtype='float32')
+  assert found[1] == count
+  assert float(found[0]) == pytest.approx(total, rel=1e-5)
+
+
+def test_what_stands_behind_a_sequence_changes_nothing(split, batch):
+  graph, params = split
+  tokens_BT = batch['tokens_BT'].copy()
+  last = [np.flatnonzero(row)[-1] for row in batch['target_BT']]
+  for row, end in zip(tokens_BT, last, strict=True):
+    row[end + 1 :] = 77
+  assert np.any(tokens_BT != batch['tokens_BT'])
+  want = step.evaluate(params, batch, graph=graph, dtype='float32')
+  changed = {**batch, 'tokens_BT': tokens_BT}
+  found = step.evaluate(params, changed, graph=graph, dtype='float32')
+  np.testing.assert_array_equal(found, want)
+
+
+def test_a_first_token_is_never_a_target(split, batch):
+  graph, params = split
+  target_BT = batch['target_BT'].copy()
+  target_BT[:, 0] = 1
+  want = step.evaluate(params, batch, graph=graph, dtype='float32')
+  changed = {**batch, 'target_BT': target_BT}
+  found = step.evaluate(params, changed, graph=graph, dtype='float32')
+  np.testing.assert_array_equal(found, want)
+
+
+def test_a_step_is_adamw_with_decay_on_matrices_only(
+  split, batch, gradients, trained
+):
+  params = split[1]
+  loss, gradient = gradients
+  norm = float(optax.tree.norm(gradient))
+  assert norm > 1  # So that clipping is at work.
+  metrics = trained[1]
+  assert metrics['loss'] == pytest.approx(float(loss), rel=1e-5)
+  assert metrics['gradient_norm'] == pytest.approx(norm, rel=1e-4)
+  assert metrics['targets'] == batch['target_BT'].sum()
+  old, new, slope = _flat(params), _flat(trained[0]), _flat(gradient)
+  matrices = 0
+  for name, before in old.items():
+    clipped = slope[name] / norm
+    # The first step of Adam: both means are of one gradient.
+    change = clipped / (np.abs(clipped) + 1e-8)
+    matrix = 'norm' not in name
+    matrices += matrix
+    change += 0.1 * before * matrix
+    # Where the gradient is all but 0, its sign is rounding.
+    sure = np.abs(clipped) > 1e-6
+    assert sure.mean() > 0.5
+    np.testing.assert_allclose(
+      new[name][sure], (before - 1e-2 * change)[sure], atol=2e-5, err_msg=name
+    )
+  assert matrices == 1 + 2 * 7
+
+
+def test_micro_batches_give_what_the_whole_batch_gives(split, batch, trained):
+  recipe = dataclasses.replace(_RECIPE, accumulate=4)
+  params, metrics = _train(split, batch, recipe)
+  assert metrics == pytest.approx(trained[1], rel=1e-5)
+  _close(params, trained[0])
+
+
+def test_a_sharded_step_gives_what_one_device_gives(
+  tiny, split, batch, trained
+):
+  mesh = sharding.make_mesh('data=2,fsdp=2,tensor=2')
+  model, _ = checkpoints.load(tiny, mesh=mesh)
+  graph, params = nnx.split(model)
+  params = jax.tree.map(lambda p: p + 0.05, params)
+  assert not jax.tree.leaves(params)[0].sharding.is_fully_replicated
+  placed = {k: sharding.place_batch(v, 'BT', mesh) for k, v in batch.items()}
+  found, metrics = _train((graph, params), placed, mesh=mesh)
+  assert metrics == pytest.approx(trained[1], rel=1e-5)
+  assert (
+    jax.tree.leaves(found)[0].sharding == jax.tree.leaves(params)[0].sharding
+  )
+  _close(found, trained[0])
+
+
+@pytest.mark.parametrize('name', settings.OPTIMIZERS)
+def test_the_state_of_the_optimizer_is_split_as_the_weights(tiny, name):
+  mesh = sharding.make_mesh('data=2,fsdp=2,tensor=2')
+  _, params = nnx.split(checkpoints.load(tiny, mesh=mesh)[0])
+  optimizer = settings.OptimizerConfig(name=name)
+  config = dataclasses.replace(_CONFIG, optimizer=optimizer)
+  recipe = step.Recipe.of(config, 10)
+  state = step.start(params, recipe=recipe, mesh=mesh)
+  weights = {x.shape: x.sharding for x in jax.tree.leaves(params)}
+  alike = 0
+  for leaf in jax.tree.leaves(state):
+    assert leaf.sharding.device_set == set(mesh.devices.flat)
+    if leaf.ndim == 2:
+      alike += 1
+      # Two weights of one shape have the same letters but for the order.
+      assert leaf.sharding.shard_shape(leaf.shape) == weights[
+        leaf.shape
+      ].shard_shape(leaf.shape)
+    else:
+      assert leaf.sharding.is_fully_replicated
+  assert alike >= len([x for x in jax.tree.leaves(params) if x.ndim == 2])
+
+
+def test_adafactor_takes_a_step(split, batch, trained):
+  optimizer = dataclasses.replace(_CONFIG.optimizer, name='adafactor')
+  config = dataclasses.replace(_CONFIG, optimizer=optimizer)
+  params, metrics = _train(split, batch, step.Recipe.of(config, 10))
+  assert metrics == pytest.approx(trained[1], rel=1e-5)
+  old, new = _flat(split[1]), _flat(params)
+  for name, value in new.items():
+    assert np.all(np.isfinite(value))
+    assert np.any(value != old[name])
+
+
+@pytest.mark.parametrize(
+  ('schedule', 'warmup', 'want'),
+  [
+    ('constant', 0, [1, 1, 1, 1, 1, 1, 1, 1]),
+    ('constant', 2, [0, 0.5, 1, 1, 1, 1, 1, 1]),
+    ('linear', 0, [1 - t / 8 for t in range(8)]),
+    ('linear', 4, [0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25]),
+    ('cosine', 0, [(1 + np.cos(np.pi * t / 8)) / 2 for t in range(8)]),
+    (
+      'cosine',
+      4,
+      [0, 0.25, 0.5, 0.75, 1]
+      + [(1 + np.cos(np.pi * t / 4)) / 2 for t in range(1, 4)],
+    ),
+  ],
+)
+def test_the_learning_rate_follows_its_schedule(schedule, warmup, want):
+  optimizer = settings.OptimizerConfig(
+    learning_rate=0.5, schedule=schedule, warmup_steps=warmup, clip=0
+  )
+  config = dataclasses.replace(_CONFIG, optimizer=optimizer)
+  chain = step.Recipe.of(config, 8).transform()
+  params = {'w': nnx.Param(jnp.ones((2, 2)), letters='DF')}
+  state = chain.init(params)
+  found = []
+  for _ in range(8):
+    # Under a constant gradient a step of Adam is the learning rate.
+    updates, state = chain.update(
+      jax.tree.map(jnp.ones_like, params), state, params
+    )
+    found.append(-float(jax.tree.leaves(updates)[0][0, 0]) / 0.5)
+  np.testing.assert_allclose(found, want, atol=1e-5)
+
+
+def test_a_few_rows_are_learned_by_heart(split, batch):
+  graph, params = split
+  params = jax.tree.map(jnp.copy, params)
+  optimizer = step.start(params, recipe=_RECIPE)
+  losses = []
+  while not losses or losses[-1] > 0.1:
+    params, optimizer, metrics = step.train(
+      params, optimizer, batch, graph=graph, recipe=_RECIPE
+    )
+    losses.append(float(metrics['loss']))
+    assert len(losses) < 200
+  assert losses[0] > 3

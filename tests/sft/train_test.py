@@ -1,0 +1,378 @@
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import wcse_jax
+from wcse_jax import checkpoints, errors, tasks
+from wcse_jax.sampler import settings as sampler_settings
+from wcse_jax.sft import data, settings, train
+from wcse_jax.sft import store as stores
+
+
+_REPOSITORY = pathlib.Path(wcse_jax.__file__).parent.parent
+_STEPS, _SAVES = 12, (3, 6, 9, 12)
+
+
+@pytest.fixture(scope='module')
+def questions(tmp_path_factory):
+  """A file of eight GSM8K rows whose answer is 4."""
+  path = tmp_path_factory.mktemp('data') / 'questions.jsonl'
+  path.write_text(
+    ''.join(
+      json.dumps({'question': f'{i} and {i}?', 'answer': '#### 4'}) + '\n'
+      for i in range(8)
+    )
+  )
+  return str(path)
+
+
+@pytest.fixture(scope='module')
+def examples(questions, tmp_path_factory):
+  """answer -> JSONL of the questions with that answer for all of them."""
+  task = tasks.load('gsm8k', questions)
+  folder = tmp_path_factory.mktemp('examples')
+
+  def path(answer):
+    rows = [
+      data.example(task, problem, f'The answer is {answer}.')
+      for problem in task.problems('train')
+    ]
+    file = str(folder / f'{answer}.jsonl')
+    data.write(file, rows)
+    return file
+
+  return path
+
+
+@pytest.fixture(scope='module')
+def validation(examples):
+  """A JSONL of eleven rows: a whole batch and a part of one."""
+  rows = data.read(examples(7))
+  path = f'{examples(7)}.more'
+  data.write(path, rows + [data.Example('1?', f' {i}.') for i in range(3)])
+  return path
+
+
+@pytest.fixture(scope='module')
+def config(tiny, examples, validation):
+  return settings.SftConfig(
+    checkpoint=tiny,
+    train=examples(4),
+    validation=validation,
+    steps=_STEPS,
+    batch_size=8,
+    max_length=24,
+    checkpoints=len(_SAVES),
+    optimizer=settings.OptimizerConfig(learning_rate=4e-2, schedule='constant'),
+  )
+
+
+@pytest.fixture(scope='module')
+def done(config, tmp_path_factory):
+  """(folder, result) of an undisturbed run; do not change it."""
+  folder = tmp_path_factory.mktemp('undisturbed') / 'run'
+  return folder, train.run(config, str(folder))
+
+
+class _KilledError(Exception):
+  pass
+
+
+def _killed(config, folder, monkeypatch, step, *, behind):
+  """Runs until the checkpoint of `step`, and ends before or behind it."""
+  save = stores.Store.save
+
+  def dying(self, at, *rest):
+    if at != step or behind:
+      save(self, at, *rest)
+    if at == step:
+      raise _KilledError
+
+  with monkeypatch.context() as patch:
+    patch.setattr(stores.Store, 'save', dying)
+    with pytest.raises(_KilledError):
+      train.run(config, str(folder))
+
+
+def _weights(folder):
+  return (folder / 'model' / 'model.safetensors').read_bytes()
+
+
+def _metrics(folder):
+  lines = (folder / 'metrics.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def _without_time(result):
+  return {k: v for k, v in result.items() if k != 'chip_seconds'}
+
+
+def _same(folder, result, done):
+  assert _weights(folder) == _weights(done[0])
+  assert _without_time(result) == _without_time(done[1])
+  assert _metrics(folder) == _metrics(done[0])
+  assert not (folder / 'checkpoints').exists()
+
+
+def _tree(folder):
+  return {
+    str(path.relative_to(folder)): hashlib.sha256(
+      path.read_bytes() if path.is_file() else b''
+    ).hexdigest()
+    for path in folder.rglob('*')
+  }
+
+
+def _flip(folder):
+  """Flips a bit of the largest file of a checkpoint: array data."""
+  files = (path for path in folder.rglob('*') if path.is_file())
+  path = max(files, key=lambda path: path.stat().st_size)
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 1
+  path.write_bytes(content)
+
+
+def test_a_run_reports_what_it_did(config, done):
+  folder, result = done
+  assert json.loads((folder / 'training.json').read_text()) == result
+  assert result['steps'] == _STEPS
+  assert list(map(int, result['scores'])) == list(_SAVES)
+  assert (result['examples'], result['dropped']) == (8, 0)
+  assert result['epochs'] == _STEPS
+  rows = data.encode(
+    data.read(config.train), checkpoints.load(config.checkpoint)[1], 24
+  )
+  assert result['tokens'] == _STEPS * sum(len(row.tokens) for row in rows)
+  assert result['chip_seconds'] > 0
+  metrics = _metrics(folder)
+  assert [row['step'] for row in metrics] == list(range(1, _STEPS + 1))
+  assert metrics[-1]['loss'] < 0.1 * metrics[0]['loss']
+  assert not (folder / 'checkpoints').exists()
+
+
+def _loss(folder, path):
+  """Returns the loss of an exported model on a JSONL, by plain NumPy."""
+  model, tokenizer = checkpoints.load(str(folder))
+  rows = data.encode(data.read(path), tokenizer, 24)
+  tokens_BT = np.zeros((len(rows), 24), np.int32)
+  for b, row in enumerate(rows):
+    tokens_BT[b, : len(row.tokens)] = row.tokens
+  logits_BTV = np.asarray(
+    jax.jit(lambda tokens_BT: model(tokens_BT))(tokens_BT), np.float64
+  )
+  logprobs_BTV = logits_BTV - np.log(
+    np.exp(logits_BTV).sum(axis=-1, keepdims=True)
+  )
+  losses = [
+    -logprobs_BTV[b, t - 1, row.tokens[t]]
+    for b, row in enumerate(rows)
+    for t in range(row.prompt_tokens, len(row.tokens))
+  ]
+  return sum(losses) / len(losses)
+
+
+def test_the_checkpoint_of_least_validation_loss_is_exported(config, done):
+  folder, result = done
+  scores = {int(k): v for k, v in result['scores'].items()}
+  assert result['chosen_by'] == 'validation loss'
+  assert result['best_step'] == max(scores, key=scores.get)
+  # Most validation rows have other answers: the last is not the best.
+  assert result['best_step'] != _STEPS
+  loss = _loss(folder / 'model', config.validation)
+  assert loss == pytest.approx(-scores[result['best_step']], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('step', 'behind'), [(3, False), (9, False), (12, True)]
+)
+def test_a_resumed_run_ends_with_the_same_bits(
+  config, done, tmp_path, monkeypatch, step, behind
+):
+  folder = tmp_path / 'run'
+  _killed(config, folder, monkeypatch, step, behind=behind)
+  assert not (folder / 'training.json').exists()
+  _same(folder, train.run(config, str(folder)), done)
+
+
+def test_a_damaged_checkpoint_is_passed_over(
+  config, done, tmp_path, monkeypatch, caplog
+):
+  folder = tmp_path / 'run'
+  _killed(config, folder, monkeypatch, 9, behind=True)
+  _flip(folder / 'checkpoints' / '00000009')
+  result = train.run(config, str(folder))
+  assert '00000009: damaged or unfinished' in caplog.text
+  _same(folder, result, done)
+
+
+def test_a_damaged_best_checkpoint_is_made_again(
+  config, done, tmp_path, monkeypatch, caplog
+):
+  folder = tmp_path / 'run'
+  _killed(config, folder, monkeypatch, 12, behind=True)
+  best = f'{done[1]["best_step"]:08d}'
+  _flip(folder / 'checkpoints' / best)
+  result = train.run(config, str(folder))
+  assert f'{best}: damaged or unfinished' in caplog.text
+  _same(folder, result, done)
+
+
+def test_a_process_killed_with_signal_9_is_resumed(config, done, tmp_path):
+  folder = tmp_path / 'run'
+  fields = dataclasses.asdict(config)
+  optimizer = fields.pop('optimizer')
+  del fields['sampler']
+  fields |= {f'optimizer.{name}': v for name, v in optimizer.items()}
+  process = subprocess.Popen(
+    [
+      sys.executable,
+      'launch/sft.py',
+      f'--workdir={folder}',
+      *(f'--config.{name}={value}' for name, value in fields.items()),
+    ],
+    cwd=_REPOSITORY,
+    env=os.environ | {'PYTHONPATH': str(_REPOSITORY)},
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  while (
+    process.poll() is None
+    and not (folder / 'checkpoints' / '00000003.json').exists()
+  ):
+    time.sleep(0.005)
+  process.kill()
+  assert process.wait() == -signal.SIGKILL
+  assert not (folder / 'training.json').exists()
+  _same(folder, train.run(config, str(folder)), done)
+
+
+def test_a_finished_run_returns_at_once(config, done, nothing_compiled):
+  before = _tree(done[0])
+  assert train.run(config, str(done[0])) == done[1]
+  assert _tree(done[0]) == before
+
+
+@pytest.mark.parametrize('state', ['finished', 'begun'])
+def test_another_run_in_the_folder_is_refused_and_changes_nothing(
+  config, examples, done, tmp_path, monkeypatch, state
+):
+  folder = tmp_path / 'run'
+  if state == 'finished':
+    shutil.copytree(done[0], folder)
+  else:
+    _killed(config, folder, monkeypatch, 3, behind=True)
+  before = _tree(folder)
+  slower = dataclasses.replace(config.optimizer, learning_rate=1e-3)
+  for change, field in (
+    ({'seed': 1}, 'config.seed: wanted 1, has 0'),
+    ({'optimizer': slower}, 'config.optimizer.learning_rate: wanted 0.001'),
+    ({'train': examples(5)}, 'rows: wanted'),
+    ({'validation': examples(5)}, 'validation: wanted'),
+  ):
+    with pytest.raises(errors.InputError) as caught:
+      train.run(dataclasses.replace(config, **change), str(folder))
+    assert field in str(caught.value)
+    assert '\n' not in str(caught.value)
+    assert _tree(folder) == before
+
+
+def test_the_same_rows_in_another_place_are_the_same_run(
+  config, done, tmp_path, nothing_compiled
+):
+  moved = dataclasses.replace(
+    config,
+    train=shutil.copy(config.train, tmp_path / 'a.jsonl'),
+    validation=shutil.copy(config.validation, tmp_path / 'b.jsonl'),
+  )
+  assert train.run(moved, str(done[0])) == done[1]
+
+
+def test_the_checkpoint_of_most_right_answers_is_exported(
+  config, questions, tmp_path
+):
+  judged = dataclasses.replace(
+    config,
+    validation='',
+    task='gsm8k',
+    data=questions,
+    validation_problems=4,
+    validation_size=4,
+    sampler=sampler_settings.SamplerConfig(
+      max_new_tokens=8, slots=8, prefill_batch=8
+    ),
+  )
+  folder = tmp_path / 'run'
+  result = train.run(judged, str(folder))
+  scores = {int(k): v for k, v in result['scores'].items()}
+  assert result['chosen_by'] == 'accuracy'
+  # All is learned at some checkpoint, which is the first of the best.
+  assert max(scores.values()) == 1.0
+  assert result['best_step'] == min(s for s in scores if scores[s] == 1.0)
+
+
+def test_without_validation_the_last_checkpoint_is_exported(config, tmp_path):
+  plain = dataclasses.replace(config, validation='')
+  result = train.run(plain, str(tmp_path / 'run'))
+  assert (result['chosen_by'], result['best_step']) == ('last step', _STEPS)
+  assert _loss(tmp_path / 'run' / 'model', config.train) < 0.1
+
+
+@pytest.mark.parametrize(
+  ('weight', 'gain', 'said'),
+  [
+    (np.nan, 0.0, 'training diverged: loss nan at step 1; '),
+    # What comes out is of order 1, but its slope is not.
+    (1e-28, 1e25, 'training diverged: gradient_norm inf at step 1; '),
+  ],
+)
+def test_a_run_that_diverges_ends_and_saves_nothing(
+  config, tmp_path, weight, gain, said
+):
+  model, tokenizer = checkpoints.load(config.checkpoint)
+  block = model.stacks[0].blocks[0]
+  block.o.set_value(block.o[...] * weight)
+  block.attention_post_norm.set_value(
+    jnp.full(block.attention_post_norm.shape, gain)
+  )
+  checkpoints.export(model, tokenizer, str(tmp_path / 'broken'))
+  broken = dataclasses.replace(config, checkpoint=str(tmp_path / 'broken'))
+  with pytest.raises(errors.InputError) as caught:
+    train.run(broken, str(tmp_path / 'run'))
+  assert str(caught.value).startswith(said)
+  assert str(caught.value).endswith('lower optimizer.learning_rate=0.04.')
+  assert not (tmp_path / 'run' / 'model').exists()
+  assert not (tmp_path / 'run' / 'checkpoints').exists()
+
+
+@pytest.mark.parametrize(
+  ('fields', 'said'),
+  [
+    ({'batch_size': 12}, 'batch_size: wanted a multiple of data x fsdp'),
+    ({'accumulate': 2}, 'batch_size: wanted a multiple of data x fsdp'),
+    ({'checkpoint': 'nowhere'}, 'checkpoint: wanted a Hugging Face folder'),
+    ({'train': 'nowhere'}, 'train: wanted a JSONL file or a run folder'),
+    ({'validation': 'nowhere'}, 'nowhere'),
+    ({'max_length': 3}, 'train: none of 8 examples'),
+    ({'mesh': 'data=3'}, "mesh: 'data=3' wants 3 devices"),
+  ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(
+  config, tmp_path, nothing_compiled, fields, said
+):
+  with pytest.raises(errors.InputError) as caught:
+    train.run(dataclasses.replace(config, **fields), str(tmp_path / 'run'))
+  assert said in str(caught.value)
+  assert '\n' not in str(caught.value)
+  assert not (tmp_path / 'run').exists()

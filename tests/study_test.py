@@ -1,0 +1,220 @@
+"""The whole study, small: what it writes, resumes and refuses."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from wcse_jax import arms, errors, storage, study
+
+
+ROOT = pathlib.Path(__file__).parents[1]
+SMALL = ROOT / 'tests' / 'goldens' / 'small_study.py'
+LONGER = ROOT / 'tests' / 'goldens' / 'longer_study.py'
+
+_SPEC = importlib.util.spec_from_file_location('small_study', SMALL)
+small_study = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(small_study)
+
+
+def small(**changes):
+  return dataclasses.replace(small_study.get_config(), **changes)
+
+
+def without_times(value):
+  """Returns results without what a clock says."""
+  if isinstance(value, dict):
+    if value.get('currency') == 'chip_seconds':
+      return None
+    return {
+      k: without_times(v)
+      for k, v in value.items()
+      if k not in ('chip_seconds', 'provenance')
+    }
+  if isinstance(value, list):
+    return [without_times(v) for v in value]
+  return value
+
+
+def launch(config, workdir, **popen):
+  """Starts launch/study.py as a user does: on the machine's own devices."""
+  return subprocess.Popen(
+    [
+      sys.executable,
+      str(ROOT / 'launch' / 'study.py'),
+      f'--config={config}',
+      f'--workdir={workdir}',
+    ],
+    cwd=ROOT,
+    env=os.environ | {'XLA_FLAGS': ''},
+    text=True,
+    **popen,
+  )
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  """Returns (run folder, results) of a finished small study."""
+  workdir = str(tmp_path_factory.mktemp('study'))
+  process = launch(SMALL, workdir, stdout=subprocess.PIPE)
+  out, _ = process.communicate()
+  assert process.returncode == 0
+  assert out.splitlines()[-1].split()[-1] == f'{workdir}/report/index.html'
+  return workdir, storage.read_json(storage.join(workdir, 'results.json'))
+
+
+def test_counts_are_matched_and_rounding_is_shown(finished):
+  _, results = finished
+  low, high = results['budgets']
+  assert (low['se'], high['se']) == (1, 2)
+  assert low['wc'] == int(low['ratio'])
+  assert high['wc'] == int(2 * high['ratio'])
+  assert low['rounding']
+
+
+def test_every_number_has_n_and_interval(finished):
+  _, results = finished
+  for budget in ('low', 'high'):
+    for role in ('wc', 'se', 'wc_number_matched'):
+      measured = results['quality'][budget][role]
+      row = measured['coverage'][-1]
+      assert row['k'] == measured['samples_per_problem']
+      assert row['low'] <= row['value'] <= row['high']
+      assert row['n'] == 24
+  (setup,) = results['training']['setups']
+  assert [arm['arm'] for arm in setup['arms']] == list(small().student_arms)
+  for arm in setup['arms']:
+    assert {'value', 'low', 'high', 'n'} <= set(arm['pass@1'])
+    assert len(arm['replicates']) == 1
+
+
+def test_truth_is_brute_force_over_other_samples(finished):
+  _, results = finished
+  s = study.Study(small(), 'unused')
+  assert s.pool('wc', 'high', 0).start == 8
+  assert results['truth']['samples_per_problem'] == 8
+  assert {row['model'] for row in results['truth']['checks']} == {'wc', 'se'}
+  ratios = [r['ratio'] for r in results['ratios'] if r['budget'] == 'low']
+  assert ratios == sorted(ratios)
+  assert sum(r['actual'] for r in results['ratios']) == 2
+
+
+def test_replicates_never_share_a_sample():
+  s = study.Study(small(replicates=3), 'unused')
+  for role in ('wc', 'se'):
+    pools = [s.pool(role, 'high', r) for r in range(3)]
+    seen = [i for pool in pools for i in pool]
+    assert len(set(seen)) == len(seen)
+    assert min(seen) == 8
+
+
+def test_ledger_books_every_stage(finished):
+  workdir, results = finished
+  stages = [row['stage'] for row in results['ledger']['rows']]
+  assert stages.count('sample') == 2
+  assert stages.count('train') == 4
+  assert stages.count('evaluate') == 5
+  assert stages.count('grade') == 2
+  for row in results['ledger']['rows']:
+    assert row['chip_seconds'] > 0
+    assert (row['flops'] > 0) == (row['stage'] != 'grade')
+  shares = [row['share_of_flops'] for row in results['ledger']['by_stage']]
+  assert sum(shares) == pytest.approx(1)
+  assert storage.exists(storage.join(workdir, 'ledger.jsonl'))
+
+
+def test_report_is_written(finished):
+  workdir, results = finished
+  page = storage.read_text(storage.join(workdir, 'report', 'index.html'))
+  assert results['answer']['sentence'][:40] in page
+  assert results['status'] == 'finished'
+
+
+def test_second_run_does_nothing_and_says_the_same(finished):
+  workdir, results = finished
+  shards = {
+    p: p.stat().st_mtime_ns
+    for p in pathlib.Path(workdir).rglob('*')
+    if p.name.startswith(('shard-', 'model', 'training', 'evaluation'))
+  }
+  assert launch(SMALL, workdir).wait() == 0
+  again = storage.read_json(storage.join(workdir, 'results.json'))
+  assert without_times(again) == without_times(results)
+  assert all(p.stat().st_mtime_ns == t for p, t in shards.items())
+
+
+def test_report_is_rebuilt_from_files(finished):
+  workdir, results = finished
+  rebuilt = study.rebuild(small(), workdir)
+  assert without_times(rebuilt) == without_times(results)
+
+
+def test_another_study_is_refused(finished):
+  workdir, _ = finished
+  with pytest.raises(errors.InputError, match='seed') as caught:
+    study.run(small(seed=5), workdir)
+  assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ('change', 'wanted'),
+  [
+    ({'student_arms': ('wc', 'xx')}, 'xx'),
+    ({'train_budget': 'mid'}, 'mid'),
+    ({'replicates': 0}, 'replicates'),
+    ({'budget_low': 3}, 'budget_low'),
+    ({'cost_ratios': (5.0,)}, 'cost_ratios'),
+    ({'wc': 'tiny-nobody'}, 'tiny-nobody'),
+  ],
+)
+def test_bad_configurations(change, wanted, tmp_path):
+  with pytest.raises(errors.InputError, match=wanted):
+    study.run(small(**change), str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
+
+
+def test_an_arm_takes_the_right_samples_of_its_pool_only(finished):
+  workdir, _ = finished
+  s = study.Study(small(), workdir)
+  graded = {role: s.graded(role) for role in ('wc', 'se')}
+  pools = {role: s.pool(role, 'high', 0) for role in ('wc', 'se')}
+  counts = {}
+  for arm in arms.ARMS:
+    rows = arms.examples(arm, s.task, s.problems, graded, pools)
+    counts[arm] = len(rows)
+  for role in ('wc', 'se'):
+    right = [
+      g for g in graded[role].grades if g.correct and g.index in pools[role]
+    ]
+    assert counts[role] == len(right)
+  assert counts['wc_number_matched'] < counts['wc']
+  assert counts['human'] == 24
+
+
+@pytest.mark.slow
+def test_killed_five_times_the_results_are_the_same(tmp_path):
+  """kill -9 of the real command at random moments, then once to the end."""
+  began = time.monotonic()
+  calm, killed = tmp_path / 'calm', tmp_path / 'killed'
+  assert launch(LONGER, calm).wait() == 0
+  whole = time.monotonic() - began
+  rng = random.Random(0)
+  for _ in range(5):
+    process = launch(LONGER, killed)
+    time.sleep(rng.uniform(0.1, 0.6) * whole)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+  assert launch(LONGER, killed).wait() == 0
+  results = [
+    without_times(json.loads((folder / 'results.json').read_text()))
+    for folder in (calm, killed)
+  ]
+  assert results[0] == results[1]
