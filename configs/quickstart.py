@@ -11,7 +11,7 @@ from wcse_jax.sft import settings as sft_settings
 def get_config() -> study.StudyConfig:
   return study.StudyConfig(
     title='Weaker and cheaper, or stronger and dearer? (embedded models)',
-    problems=256,
+    problems=192,
     test_problems=384,
     validation_problems=64,
     budget_low=1,
@@ -27,9 +27,9 @@ def get_config() -> study.StudyConfig:
       prefill_batch=64,
     ),
     sft=sft_settings.SftConfig(
-      steps=120,
-      batch_size=32,
-      accumulate=4,
+      steps=100,
+      batch_size=16,
+      accumulate=2,
       max_length=128,
       checkpoints=2,
       optimizer=sft_settings.OptimizerConfig(

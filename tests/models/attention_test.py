@@ -7,6 +7,11 @@ import pytest
 from wcse_jax.models import attention
 
 
+def _attend(q_BTKGH, k_BSKH, v_BSKH, mask_BTS, **options):
+  v_BKHS = np.transpose(v_BSKH, (0, 2, 3, 1))
+  return attention.attend(q_BTKGH, k_BSKH, v_BKHS, mask_BTS, **options)
+
+
 def _inputs(T=4, S=6, K=2, G=3, H=8):
   rng = np.random.default_rng(0)
   q_BTKGH = rng.normal(size=(2, T, K, G, H)).astype(np.float32)
@@ -28,9 +33,7 @@ def _one(q_H, k_SH, v_SH, softcap):
 @pytest.mark.parametrize('softcap', [None, 1.5])
 def test_attends_as_one_query_at_a_time(softcap):
   q_BTKGH, k_BSKH, v_BSKH, mask_BTS = _inputs()
-  out_BTKGH = attention.attend(
-    q_BTKGH, k_BSKH, v_BSKH, mask_BTS, softcap=softcap
-  )
+  out_BTKGH = _attend(q_BTKGH, k_BSKH, v_BSKH, mask_BTS, softcap=softcap)
   for b, t, k, g in np.ndindex(q_BTKGH.shape[:4]):
     seen_S = mask_BTS[b, t]
     want_H = _one(
@@ -42,17 +45,17 @@ def test_attends_as_one_query_at_a_time(softcap):
 def test_what_is_masked_has_no_effect():
   q_BTKGH, k_BSKH, v_BSKH, mask_BTS = _inputs()
   mask_BTS[:, :, -1] = False
-  out = attention.attend(q_BTKGH, k_BSKH, v_BSKH, mask_BTS)
+  out = _attend(q_BTKGH, k_BSKH, v_BSKH, mask_BTS)
   k_BSKH[:, -1], v_BSKH[:, -1] = 1e6, -1e6
-  again = attention.attend(q_BTKGH, k_BSKH, v_BSKH, mask_BTS)
+  again = _attend(q_BTKGH, k_BSKH, v_BSKH, mask_BTS)
   np.testing.assert_array_equal(out, again)
 
 
 def test_a_query_with_nothing_to_attend_to_stays_finite():
   q_BTKGH, k_BSKH, v_BSKH, mask_BTS = _inputs()
-  whole = attention.attend(q_BTKGH, k_BSKH, v_BSKH, mask_BTS)
+  whole = _attend(q_BTKGH, k_BSKH, v_BSKH, mask_BTS)
   mask_BTS[1, 2] = False
-  out = np.asarray(attention.attend(q_BTKGH, k_BSKH, v_BSKH, mask_BTS))
+  out = np.asarray(_attend(q_BTKGH, k_BSKH, v_BSKH, mask_BTS))
   assert np.isfinite(out).all()
   # And its neighbours do not notice.
   others = np.delete(out[1], 2, axis=0)
@@ -65,7 +68,7 @@ def test_logits_are_float32_in_a_bfloat16_model():
   q_BTKGH = jnp.full((1, 1, 1, 1, 2), 16, jnp.bfloat16)
   k_BSKH = jnp.array([[[[16, 0]], [[16, 0.03125]]]], jnp.bfloat16)
   v_BSKH = jnp.array([[[[0, 0]], [[1, 1]]]], jnp.bfloat16)
-  out = attention.attend(q_BTKGH, k_BSKH, v_BSKH, np.ones((1, 1, 2), bool))
+  out = _attend(q_BTKGH, k_BSKH, v_BSKH, np.ones((1, 1, 2), bool))
   assert out.dtype == jnp.bfloat16
   want = 1 / (1 + math.exp(-0.5))
   np.testing.assert_allclose(float(out[0, 0, 0, 0, 0]), want, atol=0.004)
@@ -75,7 +78,7 @@ def test_logits_are_float32_in_a_bfloat16_model():
 def test_a_mask_that_does_not_fit_is_refused(shape):
   q_BTKGH, k_BSKH, v_BSKH, _ = _inputs()
   with pytest.raises(ValueError, match=r'mask_BTS must have shape \(2, 4, 6\)'):
-    attention.attend(q_BTKGH, k_BSKH, v_BSKH, np.ones(shape, bool))
+    _attend(q_BTKGH, k_BSKH, v_BSKH, np.ones(shape, bool))
 
 
 def test_window_counts_the_token_itself():

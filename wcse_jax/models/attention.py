@@ -14,7 +14,7 @@ _MASKED = jnp.finfo(jnp.float32).min
 def attend(
   q_BTKGH: jax.Array,
   k_BSKH: jax.Array,
-  v_BSKH: jax.Array,
+  v_BKHS: jax.Array,
   mask_BTS: jax.Array,
   *,
   softcap: float | None = None,
@@ -24,7 +24,8 @@ def attend(
   Args:
     q_BTKGH: queries, rotated and scaled.
     k_BSKH: keys, rotated.
-    v_BSKH: values.
+    v_BKHS: values, positions last: on CPU a product that contracts the last
+      axis of both factors is several times faster.
     mask_BTS: true where a query may attend.
     softcap: bound on |logits| (nats) before the softmax; None for no bound.
 
@@ -43,8 +44,8 @@ def attend(
   if softcap is not None:
     logits_BKGTS = softcap * jnp.tanh(logits_BKGTS / softcap)
   logits_BKGTS = jnp.where(mask_BTS[:, None, None], logits_BKGTS, _MASKED)
-  probs_BKGTS = jax.nn.softmax(logits_BKGTS).astype(v_BSKH.dtype)
-  return jnp.einsum('BKGTS,BSKH->BTKGH', probs_BKGTS, v_BSKH)
+  probs_BKGTS = jax.nn.softmax(logits_BKGTS).astype(v_BKHS.dtype)
+  return jnp.einsum('BKGTS,BKHS->BTKGH', probs_BKGTS, v_BKHS)
 
 
 def mask(

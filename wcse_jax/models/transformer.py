@@ -222,17 +222,20 @@ class Transformer(nnx.Module):
   def make_cache(self, rows: int, places: int) -> Cache:
     """Returns an empty cache of `rows` sequences of `places` positions."""
     c = self.config
-    shape = (rows, places, c.num_kv_heads, c.head_dim)
+    shapes = {
+      'k': ('BSKH', (rows, places, c.num_kv_heads, c.head_dim)),
+      'v': ('BKHS', (rows, c.num_kv_heads, c.head_dim, places)),
+    }
 
-    def empty(repeats: int) -> jax.Array:
-      letters = 'BSKH' if repeats == 1 else 'LBSKH'
-      whole = shape if repeats == 1 else (repeats, *shape)
-      zeros = jnp.zeros(whole, self.dtype)
+    def empty(letters: str, shape: tuple[int, ...], repeats: int) -> jax.Array:
+      if repeats > 1:
+        letters, shape = 'L' + letters, (repeats, *shape)
+      zeros = jnp.zeros(shape, self.dtype)
       return sharding.constrain(zeros, letters, self.mesh)
 
     return [
       [
-        {'k': empty(stack.repeats), 'v': empty(stack.repeats)}
+        {name: empty(*shape, stack.repeats) for name, shape in shapes.items()}
         for _ in stack.blocks
       ]
       for stack in self.stacks
@@ -318,23 +321,25 @@ class Transformer(nnx.Module):
     k_BTKH = attention.rotate(k_BTKH, turn)
     q_BTNH = sharding.constrain(q_BTNH, 'BTNH', self.mesh)
     k_BSKH = sharding.constrain(k_BTKH, 'BTKH', self.mesh)
-    v_BSKH = sharding.constrain(v_BTKH, 'BTKH', self.mesh)
+    v_BTKH = sharding.constrain(v_BTKH, 'BTKH', self.mesh)
+    v_BKHS = jnp.transpose(v_BTKH, (0, 2, 3, 1))
     if cached is not None:
       rows = jnp.arange(B)[:, None]
       at = (rows, positions_BT)
+      at_last = (rows, slice(None), slice(None), positions_BT)
       if index is not None:
-        at = (index, *at)
+        at, at_last = (index, *at), (index, *at_last)
       cached = {
         'k': cached['k'].at[at].set(k_BSKH, mode='promise_in_bounds'),
-        'v': cached['v'].at[at].set(v_BSKH, mode='promise_in_bounds'),
+        'v': cached['v'].at[at_last].set(v_BTKH, mode='promise_in_bounds'),
       }
-      k_BSKH, v_BSKH = cached['k'], cached['v']
+      k_BSKH, v_BKHS = cached['k'], cached['v']
       if index is not None:
-        k_BSKH, v_BSKH = k_BSKH[index], v_BSKH[index]
+        k_BSKH, v_BKHS = k_BSKH[index], v_BKHS[index]
     out_BTKGH = attention.attend(
       q_BTNH.reshape(B, T, c.num_kv_heads, groups, c.head_dim),
       k_BSKH,
-      v_BSKH,
+      v_BKHS,
       allowed_BTS,
       softcap=c.attn_softcap,
     )
