@@ -12,13 +12,13 @@ def get_config() -> study.StudyConfig:
   return study.StudyConfig(
     title='Weaker and cheaper, or stronger and dearer? (embedded models)',
     problems=192,
-    test_problems=384,
+    test_problems=256,
     validation_problems=64,
     budget_low=1,
     budget_high=5,
     truth_samples=128,
     replicates=3,
-    student_arms=('wc', 'se', 'wc_number_matched'),
+    student_arms=('wc', 'se', 'wc_number_matched', 'human'),
     sampler=sampler_settings.SamplerConfig(
       temperature=0.7,
       top_k=3,
@@ -27,13 +27,13 @@ def get_config() -> study.StudyConfig:
       prefill_batch=64,
     ),
     sft=sft_settings.SftConfig(
-      steps=100,
+      steps=80,
       batch_size=16,
       accumulate=2,
       max_length=128,
       checkpoints=2,
       optimizer=sft_settings.OptimizerConfig(
-        learning_rate=1e-3, warmup_steps=10
+        learning_rate=1e-4, warmup_steps=10
       ),
     ),
   )
