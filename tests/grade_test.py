@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from wcse_jax import errors, grade, records, storage, tasks
+from wcse_jax import errors, grade, records, shardfiles, storage, tasks
 
 
 TASK = tasks.load('arith')
@@ -27,7 +27,9 @@ def texts():
 @pytest.fixture
 def folder(tmp_path):
   """Returns a run folder with samples of one model."""
-  shards = records.ShardFolder(str(tmp_path / 'samples' / 'model'), {'seed': 0})
+  shards = shardfiles.ShardFolder(
+    str(tmp_path / 'samples' / 'model'), {'seed': 0}
+  )
   rows = [
     records.Sample(
       problem_id=problem.id,
@@ -42,7 +44,7 @@ def folder(tmp_path):
     )
     for problem, index, text in texts()
   ]
-  shards.write(records.Shard(0, 5, 0, 2), rows)
+  shards.write(shardfiles.Shard(0, 5, 0, 2), rows)
   return tmp_path
 
 

@@ -13,7 +13,8 @@ PACKAGE = pathlib.Path(__file__).parents[1] / 'wcse_jax'
 # Row by row, the lowest first; a module imports from its own row and below.
 ROWS = (
   ('errors', 'storage'),
-  ('records', 'runlog', 'cli'),
+  ('records', 'meter', 'cli'),
+  ('shardfiles', 'runlog'),
   ('sharding', 'kernels', 'tokenizer', 'grading'),
   ('models', 'tasks', 'metrics'),
   ('budget', 'plan', 'checkpoints'),
@@ -31,6 +32,8 @@ HOST = (
   'errors',
   'storage',
   'records',
+  'shardfiles',
+  'meter',
   'runlog',
   'cli',
   'tokenizer',

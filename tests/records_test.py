@@ -11,7 +11,7 @@ import uuid
 
 import pytest
 
-from wcse_jax import errors, records, storage
+from wcse_jax import errors, records, shardfiles, storage
 
 
 _REPOSITORY = pathlib.Path(storage.__file__).parent.parent
@@ -204,22 +204,22 @@ def test_read_rows_counts_blank_lines_and_keeps_odd_separators(root):
 
 
 def test_shard_names():
-  shard = records.Shard(0, 63, 0, 7)
+  shard = shardfiles.Shard(0, 63, 0, 7)
   assert shard.name == 'shard-00000-00063-0000-0007.jsonl'
-  assert records.Shard.parse(shard.name) == shard
-  big = records.Shard(1234560, 1234567, 10000, 10007)
+  assert shardfiles.Shard.parse(shard.name) == shard
+  big = shardfiles.Shard(1234560, 1234567, 10000, 10007)
   assert big.name == 'shard-1234560-1234567-10000-10007.jsonl'
-  assert records.Shard.parse(big.name) == big
-  assert records.Shard.parse('shard-0-063-0-7.jsonl') == shard
+  assert shardfiles.Shard.parse(big.name) == big
+  assert shardfiles.Shard.parse('shard-0-063-0-7.jsonl') == shard
   for name in [
     'shard-00063-00000-0000-0007.jsonl', 'shard-0-63-7-0.jsonl',
     'shard-0-63-0-7.jsonl.bad', 'shard-0-63-0.jsonl', 'manifest.json',
     'x-shard-0-63-0-7.jsonl', 'shard-0-63-0-٧.jsonl', 'shard-0-63-0-7.jsonl\n',
   ]:  # fmt: skip
-    assert records.Shard.parse(name) is None, name
+    assert shardfiles.Shard.parse(name) is None, name
   draw = random.Random(0)
   shards = [
-    records.Shard(a, a + 5, i, i + 3)
+    shardfiles.Shard(a, a + 5, i, i + 3)
     for a in draw.sample(range(99_000), 50)
     for i in draw.sample(range(9_000), 3)
   ]
@@ -227,30 +227,30 @@ def test_shard_names():
 
 
 def test_covers_is_inclusive():
-  shard = records.Shard(3, 5, 8, 9)
+  shard = shardfiles.Shard(3, 5, 8, 9)
   inside = {(q, r) for q in range(9) for r in range(12) if shard.covers(q, r)}
   assert inside == {(q, r) for q in (3, 4, 5) for r in (8, 9)}
 
 
 def test_plan_by_hand():
-  shard = records.Shard
-  assert records.plan_shards([], 8) == []
-  assert records.plan_shards([1], 0) == []
+  shard = shardfiles.Shard
+  assert shardfiles.plan_shards([], 8) == []
+  assert shardfiles.plan_shards([1], 0) == []
   # A hole stays inside; blocks are of 64 positions and 8 indices.
-  assert records.plan_shards([0, 1, 5, 63, 64, 70], 9) == [
+  assert shardfiles.plan_shards([0, 1, 5, 63, 64, 70], 9) == [
     shard(0, 63, 0, 7),
     shard(0, 63, 8, 8),
     shard(64, 70, 0, 7),
     shard(64, 70, 8, 8),
   ]
-  assert records.plan_shards(range(20), 4, [shard(0, 9, 0, 3)]) == [
+  assert shardfiles.plan_shards(range(20), 4, [shard(0, 9, 0, 3)]) == [
     shard(10, 19, 0, 3)
   ]
-  assert records.plan_shards(range(10), 6, [shard(0, 9, 0, 3)]) == [
+  assert shardfiles.plan_shards(range(10), 6, [shard(0, 9, 0, 3)]) == [
     shard(0, 9, 4, 5)
   ]
   # Neighbours that miss the same indices meet across what is done.
-  assert records.plan_shards(range(9), 4, [shard(3, 5, 1, 2)]) == [
+  assert shardfiles.plan_shards(range(9), 4, [shard(3, 5, 1, 2)]) == [
     shard(0, 2, 0, 3),
     shard(3, 5, 0, 0),
     shard(3, 5, 3, 3),
@@ -261,7 +261,7 @@ def test_plan_by_hand():
 @pytest.mark.parametrize('positions', [[1, 1], [2, 1], [-1, 0]])
 def test_plan_refuses_positions_out_of_order(positions):
   with pytest.raises(ValueError, match='positions must'):
-    records.plan_shards(positions, 1)
+    shardfiles.plan_shards(positions, 1)
 
 
 def _cells(shards, positions, samples):
@@ -285,7 +285,7 @@ def test_plans_cover_once_grow_only_and_resume(seed):
   for _ in range(4):
     limit, samples = draw.randint(1, len(wanted)), draw.randint(1, 20)
     positions = wanted[:limit]
-    plan = records.plan_shards(positions, samples, done)
+    plan = shardfiles.plan_shards(positions, samples, done)
     for shard in plan:
       rows = shard.last_problem - shard.first_problem + 1
       assert shard.first_problem // 64 == shard.last_problem // 64
@@ -305,9 +305,9 @@ def test_plans_cover_once_grow_only_and_resume(seed):
     # Whatever part gets done, the rest of the plan stays the same.
     for part in (plan[: len(plan) // 2], draw.sample(plan, len(plan) // 2)):
       rest = [shard for shard in plan if shard not in part]
-      resumed = records.plan_shards(positions, samples, [*part, *done])
+      resumed = shardfiles.plan_shards(positions, samples, [*part, *done])
       assert resumed == rest
-    assert records.plan_shards(positions, samples, done + plan) == []
+    assert shardfiles.plan_shards(positions, samples, done + plan) == []
     done += plan
     done = [shard for shard in done if draw.random() < 0.8]
 
@@ -316,17 +316,17 @@ _PRINT = {'weights': 'ab12', 'sampler': {'temperature': 0.7, 'top_k': 0}}
 
 
 def test_a_folder_fills_and_is_found_again(root):
-  folder = records.ShardFolder(root, _PRINT)
+  folder = shardfiles.ShardFolder(root, _PRINT)
   assert folder.shards == []
   assert folder.check() == []
   assert folder.cost() == {}
   assert not storage.exists(root)
-  plan = records.plan_shards(range(70), 2)
+  plan = shardfiles.plan_shards(range(70), 2)
   _make(folder, reversed(plan))
   for again in (
     folder,
-    records.ShardFolder(root, _PRINT),
-    records.ShardFolder(root),
+    shardfiles.ShardFolder(root, _PRINT),
+    shardfiles.ShardFolder(root),
   ):
     assert again.fingerprint == _PRINT
     assert again.check() == []
@@ -349,19 +349,19 @@ def test_a_folder_fills_and_is_found_again(root):
 
 
 def test_grades_and_empty_shards_are_kept_too(root):
-  folder = records.ShardFolder(root, _PRINT)
-  first, second = records.plan_shards([0, 64], 4)
+  folder = shardfiles.ShardFolder(root, _PRINT)
+  first, second = shardfiles.plan_shards([0, 64], 4)
   folder.write(first, [_GRADE])
   folder.write(second, [], {})
   assert list(folder.rows(records.Grade)) == [_GRADE]
-  assert records.plan_shards([0, 64], 4, folder.shards) == []
+  assert shardfiles.plan_shards([0, 64], 4, folder.shards) == []
   with pytest.raises(errors.InputError, match='unknown field "answer"'):
     folder.read(first, records.Sample)
 
 
 def test_a_shard_never_changes_and_holds_its_own_rows_only(root):
-  folder = records.ShardFolder(root, _PRINT)
-  shard = records.Shard(0, 1, 0, 1)
+  folder = shardfiles.ShardFolder(root, _PRINT)
+  shard = shardfiles.Shard(0, 1, 0, 1)
   for rows, message in [
     ([_sample(0, 2)], 'index 2, which is outside'),
     ([_sample(0, 1), _sample(0, 1)], 'twice'),
@@ -375,7 +375,7 @@ def test_a_shard_never_changes_and_holds_its_own_rows_only(root):
 
 
 def test_another_fingerprint_is_refused_with_every_difference(root):
-  _make(records.ShardFolder(root, _PRINT), [records.Shard(0, 1, 0, 1)])
+  _make(shardfiles.ShardFolder(root, _PRINT), [shardfiles.Shard(0, 1, 0, 1)])
   before = storage.read_bytes(storage.join(root, 'manifest.json'))
   other = {
     'weights': 'cd34',
@@ -383,7 +383,7 @@ def test_another_fingerprint_is_refused_with_every_difference(root):
     'prompt': 'line\n' * 100,
   }
   with pytest.raises(errors.InputError) as error:
-    records.ShardFolder(root, other)
+    shardfiles.ShardFolder(root, other)
   message = str(error.value)
   assert message.startswith(f'{root}: ')
   assert '\n' not in message
@@ -397,7 +397,7 @@ def test_another_fingerprint_is_refused_with_every_difference(root):
 
 
 def test_fingerprint_difference():
-  difference = records.fingerprint_difference
+  difference = shardfiles.fingerprint_difference
   assert difference({'a': (1, 2)}, {'a': [1, 2]}) == []
   assert difference({'a': {'y': 1, 'x': 2}}, {'a': {'x': 2, 'y': 1}}) == []
   assert difference({'a': 1}, {'a': 1.0}) == ['a: wanted 1, has 1.0']
@@ -427,7 +427,7 @@ def test_a_corrupt_manifest_is_refused(root, body):
   path = storage.join(root, 'manifest.json')
   storage.publish(path, body)
   with pytest.raises(errors.InputError, match=re.escape(path)) as error:
-    records.ShardFolder(root, {})
+    shardfiles.ShardFolder(root, {})
   assert '\n' not in str(error.value)
 
 
@@ -435,19 +435,19 @@ def test_a_folder_without_manifest_needs_a_fingerprint(root):
   with pytest.raises(
     errors.InputError, match=r'manifest.json: .* no such file'
   ):
-    records.ShardFolder(root)
+    shardfiles.ShardFolder(root)
 
 
 def test_a_file_outside_the_manifest_is_not_trusted(root):
-  shard = records.Shard(0, 1, 0, 1)
+  shard = shardfiles.Shard(0, 1, 0, 1)
   storage.publish(storage.join(root, shard.name), 'from who knows where')
-  folder = records.ShardFolder(root, _PRINT)
+  folder = shardfiles.ShardFolder(root, _PRINT)
   assert folder.shards == []
   assert list(folder.rows(records.Sample)) == []
   with pytest.raises(KeyError):
     folder.read(shard, records.Sample)
   _make(folder, [shard])
-  assert records.ShardFolder(root, _PRINT).check() == []
+  assert shardfiles.ShardFolder(root, _PRINT).check() == []
 
 
 def _damage(draw, path, kind):
@@ -467,8 +467,8 @@ def _damage(draw, path, kind):
 @pytest.mark.parametrize('kind', ['flipped', 'torn', 'missing', 'longer'])
 def test_damage_is_found_named_set_aside_and_made_again(root, kind, caplog):
   draw = random.Random(kind)
-  folder = records.ShardFolder(root, _PRINT)
-  plan = [records.Shard(0, 1, 0, 0), records.Shard(64, 64, 0, 0)]
+  folder = shardfiles.ShardFolder(root, _PRINT)
+  plan = [shardfiles.Shard(0, 1, 0, 0), shardfiles.Shard(64, 64, 0, 0)]
   _make(folder, plan)
   whole = {name: storage.read_bytes(f'{root}/{name}') for name in _files(root)}
   # 1,000 in all; a disk is slow to sync.
@@ -476,7 +476,7 @@ def test_damage_is_found_named_set_aside_and_made_again(root, kind, caplog):
     victim = draw.choice(plan)
     path = storage.join(root, victim.name)
     _damage(draw, path, kind)
-    folder = records.ShardFolder(root, _PRINT)
+    folder = shardfiles.ShardFolder(root, _PRINT)
     # Even unchecked, nothing damaged is ever read.
     with pytest.raises(errors.InputError, match=re.escape(path)):
       folder.read(victim, records.Sample)
@@ -488,7 +488,7 @@ def test_damage_is_found_named_set_aside_and_made_again(root, kind, caplog):
     assert aside == ([] if kind == 'missing' else [f'{victim.name}.bad'])
     for name in aside:
       storage.remove(storage.join(root, name))
-    assert records.plan_shards([0, 1, 64], 1, folder.shards) == [victim]
+    assert shardfiles.plan_shards([0, 1, 64], 1, folder.shards) == [victim]
     _make(folder, [victim])
     assert {n: storage.read_bytes(f'{root}/{n}') for n in whole} == whole
 
@@ -500,9 +500,9 @@ def _files(folder):
 # One whole run: what is missing or bad is made, under the lock.
 def _run(path):
   with storage.lock(path):
-    folder = records.ShardFolder(path, _PRINT)
+    folder = shardfiles.ShardFolder(path, _PRINT)
     folder.check()
-    _make(folder, records.plan_shards(range(62, 66), 8, folder.shards))
+    _make(folder, shardfiles.plan_shards(range(62, 66), 8, folder.shards))
 
 
 def _content(path):
@@ -543,7 +543,7 @@ def test_a_run_survives_the_failure_of_every_call(
     path = str(tmp_path / str(nth))
     if damaged:
       _run(path)
-      for shard in records.ShardFolder(path).shards[1:]:
+      for shard in shardfiles.ShardFolder(path).shards[1:]:
         _damage(random.Random(nth), f'{path}/{shard.name}', 'flipped')
     with monkeypatch.context() as patch:
       calls = _fail_nth(patch, nth)

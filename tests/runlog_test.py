@@ -14,7 +14,7 @@ import uuid
 import numpy as np
 import pytest
 
-from wcse_jax import errors, runlog, storage
+from wcse_jax import errors, meter, runlog, storage
 
 
 _ROW = {
@@ -348,7 +348,7 @@ def test_parts_left_by_a_kill_in_close_do_not_bring_old_rows_back(
 
 
 def test_progress_line():
-  progress = runlog.Progress('a', 4096, 'samples', io.StringIO())
+  progress = meter.Progress('a', 4096, 'samples', io.StringIO())
   assert progress.line(0.0) == 'a  0/4096 samples'
   progress.update(512, budget='12%', loss=0.123456)
   assert progress.line(8.0) == (
@@ -361,21 +361,21 @@ def test_progress_line():
 
 
 def test_progress_of_a_resumed_run_rates_its_own_work():
-  progress = runlog.Progress('a', 100, 'x', io.StringIO(), start=90)
+  progress = meter.Progress('a', 100, 'x', io.StringIO(), start=90)
   assert progress.line(5.0) == 'a  90/100 x'
   progress.update(95)
   assert progress.line(5.0) == 'a  95/100 x  1/s  time left 0:05'
 
 
 def test_progress_without_a_total():
-  progress = runlog.Progress('a', 0, 'x', io.StringIO())
+  progress = meter.Progress('a', 0, 'x', io.StringIO())
   progress.update(10)
   assert progress.line(5.0) == 'a  10 x  2/s'
 
 
 def test_progress_in_a_log_is_rare_plain_lines():
   stream = io.StringIO()
-  with runlog.Progress('a', 1000, 'x', stream) as progress:
+  with meter.Progress('a', 1000, 'x', stream) as progress:
     for done in range(1001):
       progress.update(done)
   progress.close()
@@ -388,7 +388,7 @@ def test_progress_on_a_terminal_redraws_one_line_five_times_a_second():
   reader, writer = os.openpty()
   begin = time.monotonic()
   with os.fdopen(writer, 'w') as terminal:
-    with runlog.Progress('a' * 500, 100, 'x', terminal) as progress:
+    with meter.Progress('a' * 500, 100, 'x', terminal) as progress:
       while time.monotonic() - begin < 0.5:
         progress.update(1)
     shown = ''
@@ -404,5 +404,5 @@ def test_progress_on_a_terminal_redraws_one_line_five_times_a_second():
 
 
 def test_progress_goes_to_standard_error(capsys):
-  runlog.Progress('a', 1, 'x').close()
+  meter.Progress('a', 1, 'x').close()
   assert capsys.readouterr() == ('', 'a  0/1 x\n')

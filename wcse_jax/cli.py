@@ -4,8 +4,6 @@ Exit status 0: done; 2: bad arguments or input, one line on standard error; 75:
 stopped and resumable.
 """
 
-import dataclasses
-import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -34,15 +32,12 @@ _FLAG_ERRORS = (
 )
 
 
-def main(
-  run: Callable[[Any, str], None], default_config: str, *, workdir: bool = True
-) -> None:
+def main(run: Callable[[Any, str], None], default_config: str) -> None:
   """Runs a launch script: parses the flags, then calls `run(config, workdir)`.
 
   Args:
     run: the script's work.
     default_config: path of the configuration file used without `--config`.
-    workdir: whether `--workdir` must be given.
   """
   holder = config_flags.DEFINE_config_file(
     'config', default_config, 'The configuration file.', lock_config=True
@@ -59,7 +54,7 @@ def main(
       _refuse(
         errors.InputError(f'wanted flags only; got the argument {rest[1]!r}.')
       )
-    if workdir and not _WORKDIR.value:
+    if not _WORKDIR.value:
       _refuse(errors.InputError('--workdir: wanted a folder; got nothing.'))
     return rest
 
@@ -73,6 +68,9 @@ def main(
       run(holder.value, _WORKDIR.value)
     except errors.InputError as error:
       _refuse(error)
+    except OSError as error:
+      # A full disk, a folder that may not be written: nothing is lost.
+      _refuse(error)
     except (errors.Stopped, KeyboardInterrupt) as error:
       print(
         f'stopped: {error or "interrupted"}; run it again to go on.',
@@ -83,17 +81,15 @@ def main(
   app.run(call, flags_parser=parse)
 
 
-def as_dict(config: Any) -> dict[str, Any]:
-  """Returns a configuration as JSON values, for the run folder."""
-  return json.loads(json.dumps(dataclasses.asdict(config)))
-
-
 def _terminate(*_) -> None:
   raise errors.Stopped('SIGTERM')
 
 
 def _refuse(error: Exception) -> None:
-  text = error.args[0] if error.args else type(error).__name__
+  if isinstance(error, OSError) or not error.args:
+    text = str(error) or type(error).__name__
+  else:
+    text = error.args[0]
   text = ' '.join(str(text).split())
   print(f'{sys.argv[0]}: {text}', file=sys.stderr)
   sys.exit(2)

@@ -504,6 +504,7 @@ def _notes(study) -> list[str]:
     'of its own and trains with a seed of its own.',
     'Every arm of a setup is trained for the same number of steps.',
     'A model that was tuned on clean solutions before, as the embedded ones '
-    'were, can lose accuracy when it is tuned on sampled ones: what is compared '
-    'is one source of data with another, with the untuned model beside them.',
+    'were, can lose accuracy when it is tuned on sampled ones: what is '
+    'compared is one source of data with another, with the untuned model '
+    'beside them.',
   ]

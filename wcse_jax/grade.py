@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wcse_jax import errors, records, runlog, storage, tasks
+from wcse_jax import errors, meter, records, runlog, shardfiles, storage, tasks
 from wcse_jax.metrics import measure
 from wcse_jax.tasks import base
 
@@ -88,9 +88,9 @@ def grade_model(
   name: str,
 ) -> tuple[list[records.Sample], list[records.Grade]]:
   """Returns one model's samples and their grades, grading what is missing."""
-  samples = records.ShardFolder(storage.join(workdir, 'samples', name))
+  samples = shardfiles.ShardFolder(storage.join(workdir, 'samples', name))
   samples.check()
-  grades = records.ShardFolder(
+  grades = shardfiles.ShardFolder(
     storage.join(workdir, 'grades', name),
     {
       'samples': samples.fingerprint,
@@ -103,7 +103,7 @@ def grade_model(
   have = set(grades.shards)
   drawn: list[records.Sample] = []
   graded: list[records.Grade] = []
-  with runlog.Progress(f'grade {name}', len(shards), 'shards') as progress:
+  with meter.Progress(f'grade {name}', len(shards), 'shards') as progress:
     for done, shard in enumerate(shards, 1):
       rows = samples.read(shard, records.Sample)
       if shard in have:

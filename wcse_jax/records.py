@@ -1,31 +1,19 @@
-"""Problems, samples and grades, and the folders of shards that hold them.
-
-A row is one line of JSON.  A shard is a rectangle of (problem, sample index)
-cells, written whole and never changed; a manifest beside the shards has the
-sha256 of each and the fingerprint of what made them.
-"""
+"""Problems, samples and grades: rows of one line of JSON each."""
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import math
-import re
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypeVar
-
-from absl import logging
 
 from wcse_jax import errors, storage
 
 
-MANIFEST = 'manifest.json'
-# A shard stays inside one block of this many positions and sample indices.
-BLOCK_PROBLEMS = 64
-BLOCK_SAMPLES = 8
-
 FINISH_REASONS = ('stop', 'length')
+
+
 # What `correct` must be for each verdict: unknown is never folded into wrong.
 VERDICTS = types.MappingProxyType(
   {
@@ -63,17 +51,17 @@ class _Row:
     Raises:
       InputError: if a field is missing, unknown or of a wrong type or value.
     """
-    row = _object(line, where)
+    row = parse_object(line, where)
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for name in row:
       if name not in fields:
         raise errors.InputError(
-          f'{where}: unknown field {_short(name)}; known: {", ".join(fields)}.'
+          f'{where}: unknown field {shorten(name)}; known: {", ".join(fields)}.'
         )
     values = {}
     for name, field in fields.items():
       if name in row:
-        values[name] = _checked(field.type, row[name], name, where)
+        values[name] = check_value(field.type, row[name], name, where)
       elif not _has_default(field):
         raise errors.InputError(f'{where}: missing field "{name}".')
     try:
@@ -137,7 +125,7 @@ class Sample(_Row):
     if self.finish_reason not in FINISH_REASONS:
       raise ValueError(
         f'field "finish_reason": wanted one of {", ".join(FINISH_REASONS)}; '
-        f'got {_short(self.finish_reason)}.'
+        f'got {shorten(self.finish_reason)}.'
       )
 
 
@@ -167,286 +155,16 @@ class Grade(_Row):
     if self.verdict not in VERDICTS:
       raise ValueError(
         f'field "verdict": wanted one of {", ".join(VERDICTS)}; '
-        f'got {_short(self.verdict)}.'
+        f'got {shorten(self.verdict)}.'
       )
     if self.correct is not VERDICTS[self.verdict]:
       raise ValueError(
-        f'field "correct": wanted {_short(VERDICTS[self.verdict])} with '
-        f'verdict "{self.verdict}"; got {_short(self.correct)}.'
+        f'field "correct": wanted {shorten(VERDICTS[self.verdict])} with '
+        f'verdict "{self.verdict}"; got {shorten(self.correct)}.'
       )
 
 
 RowT = TypeVar('RowT', bound=_Row)
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class Shard:
-  """A rectangle of cells, the bounds inclusive.
-
-  Positions of problems count the whole split.  Positions that a run skips
-  (held-out problems) are inside the bounds but have no rows.
-  """
-
-  first_problem: int
-  last_problem: int
-  first_index: int
-  last_index: int
-
-  @property
-  def name(self) -> str:
-    """The file name, padded so that names sort as shards do."""
-    return (
-      f'shard-{self.first_problem:05d}-{self.last_problem:05d}'
-      f'-{self.first_index:04d}-{self.last_index:04d}.jsonl'
-    )
-
-  @classmethod
-  def parse(cls, name: str) -> 'Shard | None':
-    """Returns the shard of a file name of any padding; None for another."""
-    match = re.fullmatch(
-      r'shard-([0-9]+)-([0-9]+)-([0-9]+)-([0-9]+)\.jsonl', name
-    )
-    if match is None:
-      return None
-    shard = cls(*map(int, match.groups()))
-    ordered = (
-      shard.first_problem <= shard.last_problem
-      and shard.first_index <= shard.last_index
-    )
-    return shard if ordered else None
-
-  def covers(self, position: int, index: int) -> bool:
-    """Returns whether a cell is inside the bounds."""
-    return (
-      self.first_problem <= position <= self.last_problem
-      and self.first_index <= index <= self.last_index
-    )
-
-
-def plan_shards(
-  positions: Sequence[int], samples: int, existing: Iterable[Shard] = ()
-) -> list[Shard]:
-  """Returns the shards that are still to be made, in the order to make them.
-
-  Every wanted cell outside `existing` is in exactly one of them, and each stays
-  inside one block of `BLOCK_PROBLEMS` positions and `BLOCK_SAMPLES` indices.
-  Making some of them and planning again gives exactly the others.
-
-  Args:
-    positions: ascending positions in the whole split; holes are skipped
-      problems, and which are skipped belongs into the folder's fingerprint.
-    samples: samples per problem.
-    existing: shards that are done; each has all wanted cells in its bounds.
-
-  Raises:
-    ValueError: if `positions` do not ascend.
-  """
-  if any(a >= b for a, b in itertools.pairwise(positions)):
-    raise ValueError('positions must ascend without repeats.')
-  if positions and positions[0] < 0:
-    raise ValueError(f'positions must be >= 0; got {positions[0]}.')
-  done: dict[tuple[int, int], list[Shard]] = {}
-  for shard in existing:
-    for block in _blocks(shard):
-      done.setdefault(block, []).append(shard)
-  rows: dict[int, list[int]] = {}
-  for position in positions:
-    rows.setdefault(position // BLOCK_PROBLEMS, []).append(position)
-  plan = []
-  for row, members in rows.items():
-    for first in range(0, samples, BLOCK_SAMPLES):
-      indices = range(first, min(first + BLOCK_SAMPLES, samples))
-      block = (row, first // BLOCK_SAMPLES)
-      plan += _plan_block(members, indices, done.get(block, ()))
-  return plan
-
-
-def _blocks(shard: Shard) -> Iterator[tuple[int, int]]:
-  for row in range(
-    shard.first_problem // BLOCK_PROBLEMS,
-    shard.last_problem // BLOCK_PROBLEMS + 1,
-  ):
-    for column in range(
-      shard.first_index // BLOCK_SAMPLES, shard.last_index // BLOCK_SAMPLES + 1
-    ):
-      yield row, column
-
-
-def _plan_block(
-  positions: Sequence[int], indices: range, done: Sequence[Shard]
-) -> list[Shard]:
-  """Returns the missing shards of one block.
-
-  Neighbours that miss the same run of indices share a shard.  Comparing runs,
-  not whole sets, keeps the rest of a plan as it is when a part gets done.
-  """
-  found: list[Shard] = []
-  growing: dict[tuple[int, int], Shard] = {}
-  for position in positions:
-    missing = [
-      i for i in indices if not any(s.covers(position, i) for s in done)
-    ]
-    grown = {}
-    for run in _runs(missing):
-      begun = growing.get(run)
-      start = begun.first_problem if begun else position
-      grown[run] = Shard(start, position, *run)
-    found += [shard for run, shard in growing.items() if run not in grown]
-    growing = grown
-  return sorted([*found, *growing.values()])
-
-
-def _runs(indices: Sequence[int]) -> list[tuple[int, int]]:
-  """Returns (first, last) of each run of consecutive integers."""
-  runs: list[tuple[int, int]] = []
-  for i in indices:
-    if runs and runs[-1][1] == i - 1:
-      runs[-1] = (runs[-1][0], i)
-    else:
-      runs.append((i, i))
-  return runs
-
-
-class ShardFolder:
-  """A folder of shards of one fingerprint, with its manifest.
-
-  Nothing is written before the first shard.  The caller holds the lock of the
-  run (`storage.lock`) where it writes or checks.
-  """
-
-  def __init__(self, path: str, fingerprint: Mapping[str, Any] | None = None):
-    """Opens the folder.
-
-    Args:
-      path: the folder; it need not exist.
-      fingerprint: all that the rows depend on, as JSON values; None to take
-        what is there, whatever made it.
-
-    Raises:
-      InputError: if the manifest is of another fingerprint or is not one, or
-        if there is none and no fingerprint was given.
-    """
-    self.path = path
-    self._files: dict[str, dict[str, Any]] = {}
-    manifest = storage.join(path, MANIFEST)
-    if fingerprint is None or storage.exists(manifest):
-      have, self._files = _read_manifest(manifest)
-      if fingerprint is not None:
-        differences = fingerprint_difference(fingerprint, have)
-        if differences:
-          raise errors.InputError(
-            f'{path}: wanted the results of this configuration; the folder has '
-            f'those of another: {"; ".join(differences)}.'
-          )
-      fingerprint = have
-    self.fingerprint: dict[str, Any] = _plain(fingerprint)
-
-  @property
-  def shards(self) -> list[Shard]:
-    """The shards of the manifest not known to be bad, sorted."""
-    return sorted(Shard.parse(name) for name in self._files)
-
-  def check(self) -> list[str]:
-    """Verifies every file, and returns the names of the bad ones.
-
-    A torn or changed file is renamed aside.  Bad and missing shards are no
-    longer among `shards`, so that they are planned and made again.
-    """
-    bad = []
-    for name, entry in sorted(self._files.items()):
-      path = storage.join(self.path, name)
-      if not storage.exists(path):
-        logging.warning('%s: missing; will be made again.', path)
-      elif storage.sha256(path) != entry['sha256']:
-        aside = storage.quarantine(path)
-        logging.warning(
-          '%s: not what was written; moved to %s, will be made again.',
-          path,
-          aside,
-        )
-      else:
-        continue
-      bad.append(name)
-    for name in bad:
-      del self._files[name]
-    return bad
-
-  def write(
-    self,
-    shard: Shard,
-    rows: Sequence[Sample | Grade],
-    cost: Mapping[str, float] | None = None,
-  ) -> None:
-    """Publishes a shard, then the manifest that makes it count.
-
-    Args:
-      shard: one that is not there yet.
-      rows: its rows; their order is part of the file.
-      cost: numbers to be summed over shards, as tokens and seconds.
-
-    Raises:
-      ValueError: if the shard is there already, or a row is outside it or
-        there twice.
-    """
-    if shard.name in self._files:
-      raise ValueError(f'{shard.name} is there already: shards never change.')
-    cells = set()
-    for row in rows:
-      if not shard.first_index <= row.index <= shard.last_index:
-        raise ValueError(
-          f'{shard.name}: row of problem {row.problem_id!r} has index '
-          f'{row.index}, which is outside the shard.'
-        )
-      if (row.problem_id, row.index) in cells:
-        raise ValueError(
-          f'{shard.name}: problem {row.problem_id!r}, index {row.index} is '
-          'there twice.'
-        )
-      cells.add((row.problem_id, row.index))
-    data = ''.join(row.to_json() + '\n' for row in rows).encode('utf-8')
-    entry = {
-      'sha256': storage.publish(storage.join(self.path, shard.name), data),
-      'rows': len(rows),
-      'bytes': len(data),
-      'cost': _plain(cost or {}),
-    }
-    files = dict(sorted({**self._files, shard.name: entry}.items()))
-    storage.publish_json(
-      storage.join(self.path, MANIFEST),
-      {'fingerprint': self.fingerprint, 'files': files},
-    )
-    self._files = files
-
-  def read(self, shard: Shard, cls: type[RowT]) -> list[RowT]:
-    """Returns the rows of a good shard, verified again as they are read.
-
-    Raises:
-      KeyError: if the shard is not among `shards`.
-      InputError: if the file is missing or not what was written, or a row is
-        not a `cls`.
-    """
-    entry = self._files[shard.name]
-    path = storage.join(self.path, shard.name)
-    data = storage.read_bytes(path)
-    if hashlib.sha256(data).hexdigest() != entry['sha256']:
-      raise errors.InputError(
-        f'{path}: wanted sha256 {entry["sha256"]} of the manifest; the file '
-        'was changed or is torn.'
-      )
-    return parse_rows(data.decode('utf-8'), cls, path)
-
-  def rows(self, cls: type[RowT]) -> Iterator[RowT]:
-    """Yields the rows of all good shards, shard after shard."""
-    for shard in self.shards:
-      yield from self.read(shard, cls)
-
-  def cost(self) -> dict[str, float]:
-    """Returns the costs of all good shards, summed by name."""
-    total: dict[str, float] = {}
-    for _, entry in sorted(self._files.items()):
-      for name, value in entry['cost'].items():
-        total[name] = total.get(name, 0) + value
-    return total
 
 
 def read_rows(path: str, cls: type[RowT]) -> list[RowT]:
@@ -468,49 +186,8 @@ def parse_rows(text: str, cls: type[RowT], path: str) -> list[RowT]:
   ]
 
 
-def fingerprint_difference(
-  want: Mapping[str, Any], have: Mapping[str, Any]
-) -> list[str]:
-  """Returns each differing field, dotted, as `a.b: wanted 1, has 2`."""
-  return _difference(_plain(want), _plain(have), '')
-
-
-_ABSENT = object()
-
-
-def _difference(want: Any, have: Any, prefix: str) -> list[str]:
-  if isinstance(want, dict) and isinstance(have, dict):
-    found = []
-    for name in sorted({*want, *have}):
-      dotted = f'{prefix}.{name}' if prefix else name
-      found += _difference(
-        want.get(name, _ABSENT), have.get(name, _ABSENT), dotted
-      )
-    return found
-  # As JSON, so that 1, 1.0 and true differ.
-  if _ABSENT not in (want, have) and (
-    json.dumps(want, sort_keys=True) == json.dumps(have, sort_keys=True)
-  ):
-    return []
-  return [f'{prefix}: wanted {_short(want)}, has {_short(have)}']
-
-
-def _plain(value: Any) -> Any:
-  """Returns a value as JSON gives it back: tuples as lists, keys as strings.
-
-  Raises:
-    ValueError: if the value holds NaN or an infinity.
-    TypeError: if it holds something that JSON does not know.
-  """
-  if isinstance(value, Mapping):
-    value = dict(value)
-  return json.loads(json.dumps(value, allow_nan=False))
-
-
-def _short(value: Any) -> str:
+def shorten(value: Any) -> str:
   """Returns a value as one short line; a long one with its digest."""
-  if value is _ABSENT:
-    return 'nothing'
   text = json.dumps(value, sort_keys=True, default=repr)
   if len(text) <= 60:
     return text
@@ -527,11 +204,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   if len(row) != len(pairs):
     names = [name for name, _ in pairs]
     twice = next(name for name in names if names.count(name) > 1)
-    raise ValueError(f'field {_short(twice)} twice')
+    raise ValueError(f'field {shorten(twice)} twice')
   return row
 
 
-def _object(text: str, where: str) -> dict[str, Any]:
+def parse_object(text: str, where: str) -> dict[str, Any]:
   """Returns the object that a strict JSON text holds."""
   try:
     row = json.loads(
@@ -543,7 +220,7 @@ def _object(text: str, where: str) -> dict[str, Any]:
     raise errors.InputError(f'{where}: wanted JSON; got {error}.') from None
   if not isinstance(row, dict):
     raise errors.InputError(
-      f'{where}: wanted a JSON object; got {_short(row)}.'
+      f'{where}: wanted a JSON object; got {shorten(row)}.'
     )
   return row
 
@@ -590,42 +267,10 @@ def _has_default(field: dataclasses.Field) -> bool:
   return field.default is not missing or field.default_factory is not missing
 
 
-def _checked(kind: Any, value: Any, name: str, where: str) -> Any:
+def check_value(kind: Any, value: Any, name: str, where: str) -> Any:
   wanted, check, convert = _KINDS[kind]
   if not check(value):
     raise errors.InputError(
-      f'{where}: field "{name}": wanted {wanted}; got {_short(value)}.'
+      f'{where}: field "{name}": wanted {wanted}; got {shorten(value)}.'
     )
   return convert(value)
-
-
-def _read_manifest(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Returns the fingerprint and the files of a manifest."""
-  manifest = _object(storage.read_text(path), path)
-  fingerprint, files = manifest.get('fingerprint'), manifest.get('files')
-  if not isinstance(fingerprint, dict) or not isinstance(files, dict):
-    raise errors.InputError(
-      f'{path}: wanted the objects "fingerprint" and "files"; '
-      f'got the fields {_short(sorted(manifest))}.'
-    )
-  for name, entry in files.items():
-    shard = Shard.parse(name)
-    if shard is None or shard.name != name:
-      raise errors.InputError(
-        f'{path}: files: wanted the name of a shard; got {_short(name)}.'
-      )
-    where = f'{path}: files: {name}'
-    if not isinstance(entry, dict):
-      raise errors.InputError(
-        f'{where}: wanted an object; got {_short(entry)}.'
-      )
-    for key, kind in (
-      ('sha256', str),
-      ('rows', int),
-      ('bytes', int),
-      ('cost', Mapping[str, Any]),
-    ):
-      _checked(kind, entry.get(key), key, where)
-    for key, value in entry['cost'].items():
-      _checked(float, value, f'cost.{key}', where)
-  return fingerprint, files

@@ -6,7 +6,6 @@ same numbers.
 """
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,8 +17,9 @@ from wcse_jax import (
   evaluate,
   findings,
   grade,
-  records,
+  meter,
   runlog,
+  shardfiles,
   sharding,
   storage,
   tasks,
@@ -140,11 +140,6 @@ class StudyConfig:
     self.sampler.validate()
 
 
-def _plain(value: Any) -> Any:
-  """Returns a value as JSON gives it back."""
-  return json.loads(json.dumps(value))
-
-
 @dataclasses.dataclass(frozen=True)
 class Run:
   """One student: what it starts from, what it learns from, which replicate."""
@@ -232,7 +227,7 @@ class Study:
     """Returns the cost of all of a model's samples, from their manifest."""
     name = sampling.model_name(getattr(self.config, role))
     path = storage.join(self.workdir, 'samples', name)
-    return records.ShardFolder(path).cost()
+    return shardfiles.ShardFolder(path).cost()
 
   def fingerprint(self) -> dict[str, Any]:
     """Returns all that the results depend on."""
@@ -246,10 +241,11 @@ class Study:
 
   def check(self) -> None:
     """Raises InputError if the run folder holds another study."""
-    path = storage.join(self.workdir, records.MANIFEST)
+    path = storage.join(self.workdir, shardfiles.MANIFEST)
     if storage.exists(path):
-      differences = records.fingerprint_difference(
-        _plain(self.fingerprint()), storage.read_json(path)['fingerprint']
+      differences = shardfiles.fingerprint_difference(
+        shardfiles.plain(self.fingerprint()),
+        storage.read_json(path)['fingerprint'],
       )
       if differences:
         raise errors.InputError(
@@ -258,8 +254,10 @@ class Study:
 
   def claim(self) -> None:
     """Writes the study's fingerprint into its folder."""
-    path = storage.join(self.workdir, records.MANIFEST)
-    storage.publish_json(path, {'fingerprint': _plain(self.fingerprint())})
+    path = storage.join(self.workdir, shardfiles.MANIFEST)
+    storage.publish_json(
+      path, {'fingerprint': shardfiles.plain(self.fingerprint())}
+    )
 
   def described(self) -> dict[str, Any]:
     """Returns the configuration as JSON values."""
@@ -273,7 +271,7 @@ class Study:
 
   def execute(self) -> dict[str, Any]:
     """Runs what is missing; returns what `results.json` holds."""
-    stages = runlog.Stages('study', self.work())
+    stages = meter.Stages('study', self.work())
     for role in ('wc', 'se'):
       with stages.stage(f'sample {role}'):
         self.sample(role)
@@ -426,7 +424,7 @@ class Study:
 
   def report(self, graded: dict[str, arm_data.Graded]) -> dict[str, Any]:
     """Writes `results.json` and `report/index.html`; returns the results."""
-    results = _plain(findings.collect(self, graded))
+    results = shardfiles.plain(findings.collect(self, graded))
     storage.publish_json(storage.join(self.workdir, 'results.json'), results)
     html.write(results, storage.join(self.workdir, 'report'))
     return results

@@ -13,7 +13,7 @@ import time
 import pytest
 
 import wcse_jax
-from wcse_jax import budget, checkpoints, errors, records
+from wcse_jax import budget, checkpoints, errors, records, shardfiles
 from wcse_jax.sampler import run, settings
 
 
@@ -70,7 +70,7 @@ def _tree(folder):
 
 
 def _rows(folder):
-  found = records.ShardFolder(str(folder / 'samples' / 'tiny'))
+  found = shardfiles.ShardFolder(str(folder / 'samples' / 'tiny'))
   return list(found.rows(records.Sample))
 
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from wcse_jax import errors, records, tasks
+from wcse_jax import errors, records, shardfiles, tasks
 from wcse_jax.sft import data
 
 
@@ -85,9 +85,9 @@ def test_of_a_run_folder_the_right_samples_are_taken(tmp_path):
           why='',
         )
       )
-  shard = records.Shard(0, 2, 0, 1)
+  shard = shardfiles.Shard(0, 2, 0, 1)
   for kind, rows in (('samples', samples), ('grades', grades)):
-    records.ShardFolder(str(tmp_path / 'run' / kind / 'tiny'), {}).write(
+    shardfiles.ShardFolder(str(tmp_path / 'run' / kind / 'tiny'), {}).write(
       shard, rows
     )
   task = tasks.load('gsm8k', path)

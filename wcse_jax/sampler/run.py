@@ -14,8 +14,10 @@ from wcse_jax import (
   budget,
   checkpoints,
   errors,
+  meter,
   records,
   runlog,
+  shardfiles,
   sharding,
   storage,
   tasks,
@@ -135,10 +137,12 @@ def sample(config: SampleConfig, workdir: str) -> dict[str, float]:
   print_ = fingerprint(config, work, mesh)
   name = model_name(config.checkpoint)
   path = storage.join(workdir, 'samples', name)
-  folder = records.ShardFolder(path, print_)
+  folder = shardfiles.ShardFolder(path, print_)
   model = tokenizer = None
   positions = [position for position, _ in work.chosen]
-  if records.plan_shards(positions, config.samples_per_problem, folder.shards):
+  if shardfiles.plan_shards(
+    positions, config.samples_per_problem, folder.shards
+  ):
     # Read before anything is written: a checkpoint that does not fit changes
     # nothing.
     model, tokenizer = checkpoints.load(
@@ -147,7 +151,7 @@ def sample(config: SampleConfig, workdir: str) -> dict[str, float]:
   devices = [str(device) for device in mesh.devices.flat]
   with runlog.writing(workdir, dataclasses.asdict(config), devices=devices):
     folder.check()
-    missing = records.plan_shards(
+    missing = shardfiles.plan_shards(
       positions, config.samples_per_problem, folder.shards
     )
     if missing:
@@ -243,7 +247,7 @@ def _draw(
       shard_of[request.problem_id, index] = number
   found: list[dict[tuple[str, int], records.Sample]] = [{} for _ in missing]
   booked = 0.0
-  with runlog.Progress(f'sample {name}', len(requests), 'samples') as progress:
+  with meter.Progress(f'sample {name}', len(requests), 'samples') as progress:
     for done, row in enumerate(sampler.generate(requests), 1):
       key = row.problem_id, row.index
       number = shard_of[key]

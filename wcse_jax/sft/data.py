@@ -12,7 +12,7 @@ import grain
 import numpy as np
 from absl import logging
 
-from wcse_jax import errors, records, storage, tasks
+from wcse_jax import errors, records, shardfiles, storage, tasks
 from wcse_jax import tokenizer as tokenizers
 
 
@@ -72,8 +72,8 @@ def read_graded(folder: str, task) -> list[Example]:
   root = storage.join(folder, 'samples')
   found = []
   for model in storage.names(root):
-    samples = records.ShardFolder(storage.join(root, model))
-    grades = records.ShardFolder(storage.join(folder, 'grades', model))
+    samples = shardfiles.ShardFolder(storage.join(root, model))
+    grades = shardfiles.ShardFolder(storage.join(folder, 'grades', model))
     right = {
       (g.problem_id, g.index) for g in grades.rows(records.Grade) if g.correct
     }

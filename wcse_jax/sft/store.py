@@ -15,7 +15,7 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging
 
-from wcse_jax import errors, records, storage
+from wcse_jax import errors, shardfiles, storage
 
 
 class Store:
@@ -130,7 +130,7 @@ class Store:
 
 def check(folder: str, want: dict[str, Any], have: dict[str, Any]) -> None:
   """Raises InputError if a folder holds the results of another run."""
-  differences = records.fingerprint_difference(want, have)
+  differences = shardfiles.fingerprint_difference(want, have)
   if differences:
     raise errors.InputError(
       f'{folder}: holds the results of another run: {"; ".join(differences)}.'

@@ -17,6 +17,7 @@ from wcse_jax import (
   checkpoints,
   errors,
   evaluate,
+  meter,
   runlog,
   sharding,
   storage,
@@ -123,7 +124,7 @@ class _Loop:
     began: float | None = None
     with (
       runlog.Metrics(self._workdir, 'sft') as self._metrics,
-      runlog.Progress(
+      meter.Progress(
         'train', self.total, 'steps', start=self._at
       ) as self._progress,
     ):
