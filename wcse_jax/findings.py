@@ -365,16 +365,18 @@ def _answer(study, gaps, training) -> dict[str, Any]:
   name = study.config.train_budget
   strong, match = study.matches[name]
   gap = gaps[name]
-  data_part = (
+  same_cost = (
     f'At the same compute ({match.count_weak} WC samples against {strong} SE '
-    f'samples a problem) the weak model covers {_points(gap)} of the problems '
-    f'than the strong one ({_interval(gap)})'
+    'samples a problem) '
   )
-  if gap['low'] is not None and gap['low'] <= 0 <= gap['high']:
+  if contrast.verdict(gap) == 'cannot tell':
     data_part = (
-      f'At the same compute ({match.count_weak} WC samples against {strong} SE '
-      f'samples a problem) no difference in coverage was seen '
-      f'({_interval(gap)})'
+      f'{same_cost}no difference in coverage was seen ({_interval(gap)})'
+    )
+  else:
+    data_part = (
+      f'{same_cost}the weak model covers {_points(gap)} of the problems than '
+      f'the strong one ({_range(gap)})'
     )
   details = []
   primary = None
@@ -390,7 +392,7 @@ def _answer(study, gaps, training) -> dict[str, Any]:
     return {'sentence': data_part + '; no student was compared.', 'details': []}
   setup, row = primary
   difference = row['difference']
-  if row['reading'] == 'no difference seen':
+  if contrast.verdict(difference) == 'cannot tell':
     rest = (
       'and between students trained on either no difference in pass@1 was seen '
       f'({_interval(difference)}).'
@@ -398,7 +400,7 @@ def _answer(study, gaps, training) -> dict[str, Any]:
   else:
     rest = (
       f'and students trained on its data solve {_points(difference)} test '
-      f'problems than those trained on SE data ({_interval(difference)}).'
+      f'problems than those trained on SE data ({_range(difference)}).'
     )
   return {'sentence': f'{data_part}, {rest}', 'details': details}
 
@@ -409,12 +411,13 @@ def _points(gap: Mapping[str, Any]) -> str:
 
 
 def _interval(gap: Mapping[str, Any]) -> str:
+  return f'{100 * gap["value"]:+.1f} points, {_range(gap)}'
+
+
+def _range(gap: Mapping[str, Any]) -> str:
   if gap['low'] is None:
-    return f'{100 * gap["value"]:+.1f} points, no interval'
-  return (
-    f'{100 * gap["value"]:+.1f} points, 95% interval {100 * gap["low"]:+.1f} '
-    f'to {100 * gap["high"]:+.1f}'
-  )
+    return 'no interval'
+  return f'95% interval {100 * gap["low"]:+.1f} to {100 * gap["high"]:+.1f}'
 
 
 def _ledger(study) -> dict[str, Any]:

@@ -26,8 +26,9 @@ def truth(results: names.Results) -> markup.Html:
       'p',
       f'Each model drew {samples} samples of the same problems, so that the '
       'coverage at a small k is known almost exactly. The estimate of the '
-      'study, from its few samples, should have this truth in its interval '
-      'about 19 times out of 20.',
+      'study, from its few samples, should have this truth in its interval at '
+      'least 19 times out of 20: the interval also allows for other problems, '
+      'and these are the same ones.',
     ),
     markup.tag(
       'p',
