@@ -1,6 +1,10 @@
 """The study of the embedded models, on any machine.
 
-Command:  bash launch/quickstart.sh
+Command:   bash launch/quickstart.sh
+Hardware:  2 CPU cores, 2 GB of memory
+Time:      6 to 7 minutes after the install
+Result:    WC covers 6.8 points more of the problems at the high budget (95%
+           interval 0.5 to 12.5); no difference between students is seen
 """
 
 from wcse_jax import study

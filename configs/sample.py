@@ -1,4 +1,9 @@
-"""Defaults of `launch/sample.py`."""
+"""Defaults of `launch/sample.py`: one sample of each training problem of `arith`.
+
+Command:   python launch/sample.py --workdir=runs/first
+Hardware:  any; 2 CPU cores for the embedded models
+Time:      about 20 s for 7,692 problems
+"""
 
 from wcse_jax.sampler import run
 

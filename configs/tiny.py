@@ -1,6 +1,9 @@
 """The embedded models: how `launch/make_tiny.py` trains each.
 
-Command:  launch/make_tiny.py --config=configs/tiny.py:tiny-wc --workdir=runs/wc
+Command:   bash launch/make_tiny.sh
+Hardware:  2 CPU cores
+Time:      about 20 minutes
+Result:    docs/results/embedded.md
 """
 
 from wcse_jax import pretrain

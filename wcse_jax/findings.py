@@ -25,7 +25,7 @@ _EXAMPLES = 4
 # model's data, a model on its own, the strong model on the weak one's.
 SETUPS = {
   'student': 'Knowledge distillation',
-  'wc': 'Self-improvement of the weak model',
+  'wc': 'Self-improvement',
   'se': 'Weak-to-strong improvement',
 }
 
