@@ -1,4 +1,4 @@
-"""Defaults of `launch/evaluate.py`: the test split of `arith`, pass@1 and maj@4.
+"""Defaults of `launch/evaluate.py`: pass@1 and maj@4 on `arith`.
 
 Command:   python launch/evaluate.py --workdir=runs/tuned
              --config.checkpoint=runs/tuned/model

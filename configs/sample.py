@@ -1,4 +1,4 @@
-"""Defaults of `launch/sample.py`: one sample of each training problem of `arith`.
+"""Defaults of `launch/sample.py`: one sample a problem of `arith`.
 
 Command:   python launch/sample.py --workdir=runs/first
 Hardware:  any; 2 CPU cores for the embedded models
