@@ -22,10 +22,17 @@ sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; then
   fi
   stamp=$( (cat pyproject.toml; echo "$extras") | sha256sum | cut -c1-16)
   if [ ! -e ".venv/.installed-$stamp" ]; then
-    "$python" -m venv .venv || return 1
+    # An installation that was cut off is begun anew: pip cannot mend it.
+    if [ -e .venv/.installing ]; then
+      "$python" -m venv --clear .venv || return 1
+    else
+      "$python" -m venv .venv || return 1
+    fi
     echo "installing into .venv (once, a few minutes)" >&2
+    touch .venv/.installing
     .venv/bin/python -m pip install --quiet --disable-pip-version-check \
       --editable ".$extras" || return 1
+    rm .venv/.installing
     touch ".venv/.installed-$stamp"
   fi
 }
