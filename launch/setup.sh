@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the shell scripts here: makes .venv at the root of the checkout and
 # installs the package into it, with the extras named in $1 (may be empty).
 # Nothing is installed again while pyproject.toml and the extras are the same.

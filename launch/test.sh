@@ -9,7 +9,7 @@
 # --slow    runs the tests that take minutes, too
 set -euo pipefail
 
-extras=test
+extras='test'
 select=(-m 'not slow')
 rest=()
 for argument in "$@"; do
