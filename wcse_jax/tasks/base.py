@@ -139,6 +139,10 @@ def read_shots(path: str) -> list[Shot]:
       raise errors.InputError(
         f'{path}: row {number} is not JSON ({error}).'
       ) from None
+    if not isinstance(row, dict):
+      raise errors.InputError(
+        f'{path}: row {number}: wanted an object; got {type(row).__name__}.'
+      )
     question = row.get('question', row.get('problem'))
     target = row.get('target', row.get('solution', row.get('answer')))
     if not isinstance(question, str) or not isinstance(target, str):
