@@ -104,6 +104,25 @@ def test_json(root):
   assert storage.read_json(path) == value
 
 
+def test_folders_are_listed_and_removed_whole(root):
+  for name in ('a', 'b/c', 'b/d/e'):
+    storage.publish(storage.join(root, 'x', name), name)
+  folder = storage.join(root, 'x')
+  assert storage.files(folder) == ['a', 'b/c', 'b/d/e']
+  storage.remove_folder(folder)
+  assert storage.files(folder) == []
+  assert not storage.exists(folder)
+  storage.remove_folder(folder)
+
+
+def test_a_file_is_given_as_a_local_one(root):
+  path = storage.join(root, 'f.bin')
+  storage.publish(path, b'abc')
+  with storage.local(path) as copy:
+    assert pathlib.Path(copy).read_bytes() == b'abc'
+  assert storage.read_bytes(path) == b'abc'
+
+
 def test_create_only_where_there_is_none(root):
   path = storage.join(root, 'a', 'x')
   assert storage.create(path, 'first')

@@ -4,10 +4,12 @@ Exit status 0: done; 2: bad arguments or input, one line on standard error; 75:
 stopped and resumable.
 """
 
+import dataclasses
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -19,6 +21,10 @@ _WORKDIR = flags.DEFINE_string(
   'workdir', '', 'The run folder, local or in a bucket.'
 )
 
+# How config_flags tells of a field that a dataclass lacks.
+_UNKNOWN_FIELD = re.compile(
+  r"Field (\S+) not found on dataclass <class '([\w.]+)\.(\w+)'>"
+)
 # What config_flags and absl raise for flags that do not fit.
 _FLAG_ERRORS = (
   flags.Error,
@@ -39,9 +45,13 @@ def main(run: Callable[[Any, str], None], default_config: str) -> None:
     run: the script's work.
     default_config: path of the configuration file used without `--config`.
   """
-  holder = config_flags.DEFINE_config_file(
-    'config', default_config, 'The configuration file.', lock_config=True
-  )
+  try:
+    # With a default file, overrides are already looked at here.
+    holder = config_flags.DEFINE_config_file(
+      'config', default_config, 'The configuration file.', lock_config=True
+    )
+  except _FLAG_ERRORS as error:
+    _refuse(error)
 
   def parse(arguments: Sequence[str]) -> list[str]:
     try:
@@ -85,11 +95,19 @@ def _terminate(*_) -> None:
   raise errors.Stopped('SIGTERM')
 
 
-def _refuse(error: Exception) -> None:
+def _refuse(error: Exception) -> NoReturn:
   if isinstance(error, OSError) or not error.args:
     text = str(error) or type(error).__name__
   else:
     text = error.args[0]
   text = ' '.join(str(text).split())
+  unknown = _UNKNOWN_FIELD.search(text)
+  if unknown:
+    field, module, name = unknown.groups()
+    known = dataclasses.fields(getattr(sys.modules[module], name))
+    text = (
+      f'--config: wanted one of the fields '
+      f'{", ".join(f.name for f in known)} of {name}; got {field!r}.'
+    )
   print(f'{sys.argv[0]}: {text}', file=sys.stderr)
   sys.exit(2)

@@ -16,7 +16,9 @@ import os
 import posixpath
 import re
 import secrets
+import shutil
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -87,6 +89,41 @@ def names(folder: str) -> list[str]:
   return sorted(
     name for name in found if name != _LOCK and not _TEMPORARY.fullmatch(name)
   )
+
+
+def files(folder: str) -> list[str]:
+  """Returns the sorted paths, relative to a folder, of all files under it."""
+  fs, key = _bucket(folder)
+  if fs:
+    root = key.rstrip('/') + '/'
+    return sorted(p.removeprefix(root) for p in fs.find(key))
+  return sorted(
+    os.path.relpath(os.path.join(root, name), key)
+    for root, _, found in os.walk(key)
+    for name in found
+  )
+
+
+def absolute(path: str) -> str:
+  """Returns a path that does not depend on the working folder."""
+  fs, key = _bucket(path)
+  return os.fspath(path) if fs else os.path.abspath(key)
+
+
+@contextlib.contextmanager
+def local(path: str) -> Iterator[str]:
+  """Gives a file as one on this machine, for what reads local files only.
+
+  A file of a bucket is copied, and the copy removed in the end.
+  """
+  fs, key = _bucket(path)
+  if not fs:
+    yield key
+    return
+  with tempfile.TemporaryDirectory() as folder:
+    copy = os.path.join(folder, posixpath.basename(key))
+    fs.get_file(key, copy)
+    yield copy
 
 
 def read_bytes(path: str) -> bytes:
@@ -193,6 +230,16 @@ def remove(path: str) -> None:
       fs.rm_file(key)
     else:
       os.unlink(key)
+
+
+def remove_folder(folder: str) -> None:
+  """Removes a folder with all that is in it; a missing one is no error."""
+  fs, key = _bucket(folder)
+  with contextlib.suppress(FileNotFoundError):
+    if fs:
+      fs.rm(key, recursive=True)
+    else:
+      shutil.rmtree(key)
 
 
 def quarantine(path: str) -> str:

@@ -107,6 +107,8 @@ def export(
 def fingerprint(checkpoint: str) -> dict[str, str]:
   """Returns {'weights', 'tokenizer'}: the sha256 of what decides a sample."""
   folder = resolve(checkpoint)
+  # A corrupt file is called so, not another model.
+  verify(folder)
   from wcse_jax.checkpoints import hf
 
   def whole(names: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ Nothing in a folder is ever run: the configuration and the tensors are data,
 pickled weights are refused.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -260,11 +261,13 @@ class _Files:
 
   def __init__(self, folder: str):
     self._open = {}
+    self._copies = contextlib.ExitStack()
     self.where: dict[str, str] = {}
     for name in weight_files(folder):
       path = storage.join(folder, name)
+      copy = self._copies.enter_context(storage.local(path))
       try:
-        handle = safetensors.safe_open(path, framework='numpy')
+        handle = safetensors.safe_open(copy, framework='numpy')
       except Exception as error:  # SafetensorError, OSError.
         reason = ' '.join(str(error).split())[:200]
         raise errors.InputError(
@@ -283,6 +286,7 @@ class _Files:
 
   def __exit__(self, *_):
     self._open.clear()
+    self._copies.close()
 
   def prefix(self, folder: str) -> str:
     for prefix in _PREFIXES:

@@ -6,8 +6,6 @@ the sha256 of its manifest, which is written last and holds its own.
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -40,11 +38,10 @@ class Store:
   ) -> None:
     """Writes a step's checkpoint, then the manifest that makes it count."""
     folder = self._path(step)
-    if storage.is_folder(folder):
-      # Left by a run that was killed before its manifest.
-      shutil.rmtree(folder)
+    # Left by a run that was killed before its manifest.
+    storage.remove_folder(folder)
     with ocp.StandardCheckpointer() as writer:
-      writer.save(os.path.abspath(folder), _named(tree))
+      writer.save(storage.absolute(folder), _named(tree))
     manifest = {
       'fingerprint': self._fingerprint,
       'seconds': seconds,
@@ -85,14 +82,13 @@ class Store:
     named = _named(like)
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, named)
     with ocp.StandardCheckpointer() as reader:
-      found = reader.restore(os.path.abspath(self._path(step)), abstract)
+      found = reader.restore(storage.absolute(self._path(step)), abstract)
     leaves = [found[name] for name in named]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
   def clear(self) -> None:
     """Removes all checkpoints: the run is over and its result exported."""
-    if storage.is_folder(self.folder):
-      shutil.rmtree(self.folder)
+    storage.remove_folder(self.folder)
 
   def _path(self, step: int) -> str:
     return storage.join(self.folder, f'{step:08d}')
@@ -120,12 +116,10 @@ class Store:
     )
 
   def _hashes(self, folder: str) -> dict[str, str]:
-    found = {}
-    for root, _, names in os.walk(folder):
-      for name in names:
-        path = os.path.join(root, name)
-        found[os.path.relpath(path, folder)] = storage.sha256(path)
-    return dict(sorted(found.items()))
+    return {
+      name: storage.sha256(storage.join(folder, name))
+      for name in storage.files(folder)
+    }
 
 
 def check(folder: str, want: dict[str, Any], have: dict[str, Any]) -> None:
