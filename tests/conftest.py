@@ -181,3 +181,33 @@ def nothing_compiled(_compiled) -> Iterator[None]:
   before = len(_compiled)
   yield
   assert len(_compiled) == before
+
+
+@pytest.fixture(scope='session')
+def tiny(tmp_path_factory):
+  """The folder of an untrained model of two layers, with its tokenizer."""
+  folder = str(tmp_path_factory.mktemp('checkpoint') / 'tiny')
+  # Imported here, after the environment is set.
+  from wcse_jax import pretrain
+
+  config = pretrain.PretrainConfig(
+    name='tiny',
+    family='gemma2',
+    d_model=16,
+    d_ff=32,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    window=8,
+  )
+  pretrain._write_start(config, folder)
+  return folder
+
+
+@pytest.fixture(scope='session')
+def loaded(tiny):
+  """(model, tokenizer) on one device."""
+  from wcse_jax import checkpoints
+
+  return checkpoints.load(tiny)

@@ -23,6 +23,7 @@ ROWS = (
   ('sft',),
   ('arms', 'pretrain'),
   ('report',),
+  ('outcome',),
   ('findings',),
   ('study',),
 )

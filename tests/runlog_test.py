@@ -1,5 +1,4 @@
 import errno
-import io
 import json
 import math
 import os
@@ -8,13 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import uuid
 
 import numpy as np
 import pytest
 
-from wcse_jax import errors, meter, runlog, storage
+from wcse_jax import errors, runlog, storage
 
 
 _ROW = {
@@ -345,64 +343,3 @@ def test_parts_left_by_a_kill_in_close_do_not_bring_old_rows_back(
       {'name': 'sft', 'step': 0, 'loss': 3.0}
     ]
     assert storage.names(f'{path}/parts') == []
-
-
-def test_progress_line():
-  progress = meter.Progress('a', 4096, 'samples', io.StringIO())
-  assert progress.line(0.0) == 'a  0/4096 samples'
-  progress.update(512, budget='12%', loss=0.123456)
-  assert progress.line(8.0) == (
-    'a  512/4096 samples  64/s  budget 12%  loss 0.1235  time left 0:56'
-  )
-  progress.update(512)
-  assert progress.line(1024.0).endswith('  0.5/s  time left 1:59:28')
-  progress.update(4096)
-  assert progress.line(10.0).endswith('  410/s  time left 0:00')
-
-
-def test_progress_of_a_resumed_run_rates_its_own_work():
-  progress = meter.Progress('a', 100, 'x', io.StringIO(), start=90)
-  assert progress.line(5.0) == 'a  90/100 x'
-  progress.update(95)
-  assert progress.line(5.0) == 'a  95/100 x  1/s  time left 0:05'
-
-
-def test_progress_without_a_total():
-  progress = meter.Progress('a', 0, 'x', io.StringIO())
-  progress.update(10)
-  assert progress.line(5.0) == 'a  10 x  2/s'
-
-
-def test_progress_in_a_log_is_rare_plain_lines():
-  stream = io.StringIO()
-  with meter.Progress('a', 1000, 'x', stream) as progress:
-    for done in range(1001):
-      progress.update(done)
-  progress.close()
-  assert re.fullmatch(
-    r'a  1000/1000 x  \d+/s  time left 0:00\n', stream.getvalue()
-  )
-
-
-def test_progress_on_a_terminal_redraws_one_line_five_times_a_second():
-  reader, writer = os.openpty()
-  begin = time.monotonic()
-  with os.fdopen(writer, 'w') as terminal:
-    with meter.Progress('a' * 500, 100, 'x', terminal) as progress:
-      while time.monotonic() - begin < 0.5:
-        progress.update(1)
-    shown = ''
-    while '\n' not in shown:
-      shown += os.read(reader, 1 << 16).decode()
-  os.close(reader)
-  frames = shown.split('\r')[1:]
-  assert frames.pop() == '\n'  # The terminal's own line end is \r\n.
-  assert 3 <= len(frames) <= 5
-  assert shown.count('\n') == 1
-  width = shutil.get_terminal_size().columns
-  assert {len(frame.removesuffix('\x1b[K')) for frame in frames} == {width - 1}
-
-
-def test_progress_goes_to_standard_error(capsys):
-  meter.Progress('a', 1, 'x').close()
-  assert capsys.readouterr() == ('', 'a  0/1 x\n')

@@ -18,6 +18,7 @@ from wcse_jax import (
   findings,
   grade,
   meter,
+  outcome,
   runlog,
   shardfiles,
   sharding,
@@ -60,7 +61,7 @@ class StudyConfig:
     train_budget: `low` or `high`: the budget whose data trains the students.
     truth_samples: samples per problem for coverage by brute force; 0 for none.
     cost_ratios: SE over WC, at which the outcome is looked up.
-    setups: keys of `findings.SETUPS`.
+    setups: keys of `outcome.SETUPS`.
     student_arms: sources of data for the student.
     other_arms: sources of data for the other setups.
     replicates: each redraws the sampled pool and the training seed.
@@ -107,7 +108,7 @@ class StudyConfig:
   def validate(self) -> None:
     """Raises InputError for the first field that is out of range."""
     for field, known in (
-      ('setups', tuple(findings.SETUPS)),
+      ('setups', tuple(outcome.SETUPS)),
       ('student_arms', arm_data.ARMS),
       ('other_arms', arm_data.ARMS),
     ):
