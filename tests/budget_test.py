@@ -4,7 +4,7 @@ import itertools
 import pytest
 
 from wcse_jax import budget, errors
-from wcse_jax.models import config
+from wcse_jax.models import config, published
 
 
 def _tiny(kinds=('local', 'global', 'local'), window=3):
@@ -42,7 +42,7 @@ def _by_loop(cfg, positions, logits):
 
 
 def test_paper_rule_is_two_per_parameter():
-  models = config.published()
+  models = published.configs()
   weak, strong = models['gemma2-9b'], models['gemma2-27b']
   assert budget.flops_per_token(weak) == 2 * 9_241_705_984
   ratio = budget.flops_per_token(strong) / budget.flops_per_token(weak)
@@ -70,7 +70,7 @@ def test_forward_equals_a_loop_over_positions(tokens, start, window):
 
 
 def test_forward_in_parts_equals_the_whole():
-  cfg = config.published()['gemma2-2b']
+  cfg = published.configs()['gemma2-2b']
   whole = budget.forward_flops(cfg, 6000)
   parts = budget.forward_flops(cfg, 4097) + budget.forward_flops(
     cfg, 1903, 4097
@@ -79,7 +79,7 @@ def test_forward_in_parts_equals_the_whole():
 
 
 def test_long_sequences_stay_exact():
-  cfg = config.published()['gemma3-27b']
+  cfg = published.configs()['gemma3-27b']
   got = budget.forward_flops(cfg, 10**9, 10**9)
   assert got > 2**63
   # Of window w, each of these positions sees w; globally, position + 1.

@@ -5,7 +5,7 @@ import pytest
 import transformers
 
 from wcse_jax import errors
-from wcse_jax.models import config
+from wcse_jax.models import config, published
 
 
 _CLASSES = {
@@ -131,10 +131,10 @@ def _round_trips():
       _hf('gemma3_text', **_TINY, rope_scaling=_LINEAR, rope_theta=11.0)
     ),
     'no-ends': dataclasses.replace(
-      config.published()['gemma3-1b'], eos_ids=(), bos_id=None
+      published.configs()['gemma3-1b'], eos_ids=(), bos_id=None
     ),
   }
-  return {**config.published(), **tiny}
+  return {**published.configs(), **tiny}
 
 
 @pytest.mark.parametrize('name', _round_trips())
@@ -240,7 +240,7 @@ _REPORTED = {
 
 @pytest.mark.parametrize('name', _REPORTED)
 def test_published_models_have_the_published_sizes(name):
-  cfg = config.published()[name]
+  cfg = published.configs()[name]
   embedding, rest = _REPORTED[name]
   assert cfg.embedding_parameters() / 1e6 == pytest.approx(embedding, rel=0.01)
   others = cfg.parameters() - cfg.embedding_parameters()
@@ -248,8 +248,8 @@ def test_published_models_have_the_published_sizes(name):
 
 
 def test_published_names_are_all_checked():
-  assert config.published().keys() == _REPORTED.keys()
-  assert config.published()['gemma2-9b'].parameters() == 9_241_705_984
+  assert published.configs().keys() == _REPORTED.keys()
+  assert published.configs()['gemma2-9b'].parameters() == 9_241_705_984
 
 
 def test_parameters_equal_a_sum_over_the_arrays():
@@ -287,4 +287,4 @@ def test_a_config_that_contradicts_itself_is_refused(change, named):
 
 
 def test_can_be_a_static_argument():
-  assert hash(config.published()['gemma2-2b'])
+  assert hash(published.configs()['gemma2-2b'])
