@@ -383,3 +383,14 @@ def test_a_mesh_draws_the_same_but_for_near_ties(
     for step, token in enumerate(row.tokens):
       logits_V = want_BTV[i, lengths[row.problem_id] + step - 1]
       assert logits_V[token] > logits_V.max() - 1e-4
+
+
+@pytest.mark.parametrize('field', ['slots', 'prefill_batch'])
+def test_rows_that_the_mesh_does_not_divide_are_refused(tiny, field):
+  model, tokenizer = checkpoints.load(
+    tiny, mesh=sharding.make_mesh('data=2,fsdp=2,tensor=2')
+  )
+  sizes = {'slots': 8, 'prefill_batch': 8} | {field: 6}
+  config = settings.SamplerConfig(**sizes)
+  with pytest.raises(errors.InputError, match=f'sampler.{field}.*= 4; got 6'):
+    engine.Sampler(model, tokenizer, config)

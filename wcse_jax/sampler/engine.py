@@ -105,6 +105,7 @@ class Sampler:
   ):
     """Args: `shape` from the whole split; None takes it from the requests."""
     config.validate()
+    _check_mesh(config, model.mesh)
     self._graph, self._weights = nnx.split(model)
     self._model = model
     self._tokenizer = tokenizer
@@ -303,6 +304,19 @@ class Sampler:
       if found:
         return count, text[: min(found)]
     return None
+
+
+def _check_mesh(config: settings.SamplerConfig, mesh) -> None:
+  """Raises InputError if the mesh does not divide the rows it splits."""
+  if mesh is None:
+    return
+  parts = mesh.shape['data'] * mesh.shape['fsdp']
+  for name in ('slots', 'prefill_batch'):
+    if getattr(config, name) % parts:
+      raise errors.InputError(
+        f'sampler.{name}: wanted a multiple of data x fsdp = {parts}; '
+        f'got {getattr(config, name)}.'
+      )
 
 
 def problem_number(problem_id: str) -> int:
