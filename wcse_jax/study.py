@@ -400,21 +400,8 @@ class Study:
         ),
         folder,
       )
-    result = storage.read_json(done)
-    runlog.book(
-      self.workdir,
-      f'train-{run.key}',
-      {
-        'stage': 'train',
-        'model': run.key,
-        'chips': result['chips'],
-        'chip_seconds': result['chip_seconds'],
-        'prefill_tokens': 0,
-        'decode_tokens': 0,
-        'flops': result['flops'],
-        'usd': None,
-      },
-    )
+    row = train.ledger_row(storage.read_json(done), run.key)
+    runlog.book(self.workdir, f'train-{run.key}', row)
 
   def evaluate_student(self, run: Run, evaluator: evaluate.Evaluator) -> None:
     """Evaluates one student on the test problems."""

@@ -79,9 +79,25 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
       'chips': mesh.size,
       'chip_seconds': loop.seconds * mesh.size,
     }
+    runlog.book(workdir, 'train', ledger_row(result, 'model'))
+    runlog.merge_ledger(workdir)
     storage.publish_json(done, result)
     store.clear()
   return result
+
+
+def ledger_row(result: dict[str, Any], name: str) -> dict[str, Any]:
+  """Returns the ledger row of a finished run."""
+  return {
+    'stage': 'train',
+    'model': name,
+    'chips': result['chips'],
+    'chip_seconds': result['chip_seconds'],
+    'prefill_tokens': 0,
+    'decode_tokens': 0,
+    'flops': result['flops'],
+    'usd': None,
+  }
 
 
 class _Loop:
