@@ -1,9 +1,10 @@
 """Defaults of `launch/evaluate.py`: pass@1 and maj@4 on `arith`.
 
 Command:   python launch/evaluate.py --workdir=runs/tuned
-             --config.checkpoint=runs/tuned/model
+             --config.checkpoint=runs/tuned/model --config.limit=200
 Hardware:  2 CPU cores for the embedded models
-Time:      about 30 s
+Time:      10 s for tiny-student, start and compiling included
+Result:    pass@1 and maj@4 in runs/tuned/evaluation.json
 """
 
 from wcse_jax import evaluate

@@ -1,8 +1,10 @@
 """Defaults of `launch/sample.py`: one sample a problem of `arith`.
 
-Command:   python launch/sample.py --workdir=runs/first
+Command:   python launch/sample.py --workdir=runs/first --config.limit=100
+             --config.samples_per_problem=8
 Hardware:  any; 2 CPU cores for the embedded models
-Time:      about 20 s for 7,692 problems
+Time:      11 s, start and compiling included
+Result:    800 samples of tiny-wc in runs/first/samples/tiny-wc/
 """
 
 from wcse_jax.sampler import run

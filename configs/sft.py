@@ -4,7 +4,8 @@ Command:   python launch/sft.py --workdir=runs/tuned
              --config.checkpoint=tiny-student --config.train=runs/first
              --config.task=arith --config.steps=100
 Hardware:  2 CPU cores for the embedded models
-Time:      about 8 steps of 32 x 128 tokens a second for tiny-student
+Time:      on 2 CPU cores about 0.1 s a step of 32 x 128 tokens for tiny-student
+Result:    the best model in runs/tuned/model/
 """
 
 from wcse_jax.sft import settings

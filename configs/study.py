@@ -3,7 +3,7 @@
 Command:   python launch/study.py --workdir=runs/study
              --config.wc=FOLDER --config.se=FOLDER --config.student=FOLDER
 Hardware:  what the models need; the embedded ones run on 2 CPU cores
-Time:      for the embedded models about half an hour
+Time:      see configs/quickstart.py for a smaller study that was timed
 """
 
 from wcse_jax import study

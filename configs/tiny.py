@@ -2,7 +2,7 @@
 
 Command:   bash launch/make_tiny.sh
 Hardware:  2 CPU cores
-Time:      about 20 minutes
+Time:      tens of minutes, most of them for tiny-se
 Result:    docs/results/embedded.md
 """
 

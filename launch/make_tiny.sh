@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains the three embedded models anew and puts them into the package.  About
-# half an hour on 2 cores.  Killed, it goes on where it was.
+# Trains the three embedded models anew and puts them into the package.  Tens of
+# minutes on 2 cores.  Killed, it goes on where it was.
 #
 #   bash launch/make_tiny.sh [DIR]
 set -euo pipefail
