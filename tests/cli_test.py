@@ -73,6 +73,8 @@ SAMPLE = (
     ('grade', [], ['samples']),
     ('study', ['--config.setups=student,nobody'], ['nobody']),
     ('sft', ['--config.train=none.jsonl'], ['checkpoint']),
+    ('score', ['--input=none.jsonl', '--output=x.npz'], ['none.jsonl']),
+    ('convert', ['--source=none', '--target=x'], ["'none'"]),
   ],
 )
 def test_bad_arguments(tmp_path, script, arguments, wanted):

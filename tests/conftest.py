@@ -4,16 +4,16 @@ The environment is set before anything imports jax; processes that tests start
 inherit it.
 """
 
-import json
 import os
-import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import families
 import ml_dtypes
 import numpy as np
 import pytest
-import safetensors.numpy
+
+from wcse_jax import records
 
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
@@ -21,124 +21,22 @@ os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
 os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'
 
 
-# Windows far below the prompts, several key/value heads, and numbers of layers
-# that leave a rest behind the last whole group.
-_COMMON = {
-  'vocab_size': 64,
-  'hidden_size': 32,
-  'intermediate_size': 48,
-  'num_attention_heads': 8,
-  'num_key_value_heads': 4,
-  'head_dim': 8,
-  'query_pre_attn_scalar': 6,
-  'sliding_window': 7,
-  'max_position_embeddings': 1024,
-  'rms_norm_eps': 1e-5,
-  'bos_token_id': 2,
-  'eos_token_id': 1,
-  'pad_token_id': 0,
-}
-_LOCAL, _GLOBAL = 'sliding_attention', 'full_attention'
-_ROWS = {
-  'gemma2': {
-    **_COMMON,
-    'model_type': 'gemma2',
-    'architectures': ['Gemma2ForCausalLM'],
-    'num_hidden_layers': 5,
-    'layer_types': [_LOCAL, _GLOBAL, _LOCAL, _GLOBAL, _LOCAL],
-    'attn_logit_softcapping': 2.0,
-    'final_logit_softcapping': 3.0,
-    'rope_parameters': {'rope_type': 'default', 'rope_theta': 500.0},
-  },
-  'gemma3': {
-    **_COMMON,
-    'model_type': 'gemma3_text',
-    'architectures': ['Gemma3ForCausalLM'],
-    'num_hidden_layers': 5,
-    'layer_types': [_LOCAL, _GLOBAL, _LOCAL, _GLOBAL, _LOCAL],
-    'rope_parameters': {
-      _GLOBAL: {'rope_type': 'linear', 'factor': 8.0, 'rope_theta': 2000.0},
-      _LOCAL: {'rope_type': 'default', 'rope_theta': 100.0},
-    },
-  },
-}
-
-
-def _tensors(row: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """Returns random weights by the names and shapes of transformers."""
-  d, f, h = row['hidden_size'], row['intermediate_size'], row['head_dim']
-  n, k = row['num_attention_heads'], row['num_key_value_heads']
-  layer = {
-    'self_attn.q_proj': (n * h, d),
-    'self_attn.k_proj': (k * h, d),
-    'self_attn.v_proj': (k * h, d),
-    'self_attn.o_proj': (d, n * h),
-    'mlp.gate_proj': (f, d),
-    'mlp.up_proj': (f, d),
-    'mlp.down_proj': (d, f),
-    'input_layernorm': (d,),
-    'post_attention_layernorm': (d,),
-    'pre_feedforward_layernorm': (d,),
-    'post_feedforward_layernorm': (d,),
-  }
-  if row['model_type'] == 'gemma3_text':
-    layer |= {'self_attn.q_norm': (h,), 'self_attn.k_norm': (h,)}
-  shapes = {'embed_tokens': (row['vocab_size'], d), 'norm': (d,)}
-  for i in range(row['num_hidden_layers']):
-    shapes |= {f'layers.{i}.{name}': shape for name, shape in layer.items()}
-  # A seed whose greedy continuations do not end in a loop of one token.
-  rng = np.random.default_rng(18)
-  # Gains far from where a fresh model has them.
-  return {
-    f'model.{name}.weight': (
-      rng.normal(size=shape) * (shape[-1] ** -0.5 if len(shape) == 2 else 0.3)
-    ).astype(np.float32)
-    for name, shape in shapes.items()
-  }
-
-
-def _write(
-  folder: pathlib.Path,
-  row: Mapping[str, Any],
-  tensors: Mapping[str, np.ndarray],
-  files: int = 1,
-) -> str:
-  """Writes a Hugging Face folder; several files have an index."""
-  folder.mkdir(parents=True, exist_ok=True)
-  (folder / 'config.json').write_text(json.dumps(row))
-  names = sorted(tensors)
-  where = {}
-  for i in range(files):
-    file = (
-      'model.safetensors'
-      if files == 1
-      else f'model-{i + 1:05d}-of-{files:05d}.safetensors'
-    )
-    part = {name: tensors[name] for name in names[i::files]}
-    where.update(dict.fromkeys(part, file))
-    safetensors.numpy.save_file(part, folder / file, metadata={'format': 'pt'})
-  if files > 1:
-    index = {'metadata': {}, 'weight_map': where}
-    (folder / 'model.safetensors.index.json').write_text(json.dumps(index))
-  return str(folder)
-
-
 @pytest.fixture(scope='session')
 def hf_rows() -> dict[str, dict[str, Any]]:
   """The config.json of a small model by family; do not change it."""
-  return _ROWS
+  return families.ROWS
 
 
 @pytest.fixture(scope='session')
 def hf_tensors() -> dict[str, dict[str, np.ndarray]]:
   """The float32 weights of the small models; do not change them."""
-  return {family: _tensors(row) for family, row in _ROWS.items()}
+  return _Made(families.named)
 
 
 @pytest.fixture(scope='session')
 def write_hf() -> Callable[..., str]:
   """Writes (folder, config.json, tensors, files=1) as Hugging Face does."""
-  return _write
+  return families.write
 
 
 @pytest.fixture(scope='session')
@@ -148,17 +46,112 @@ def hf_folders(tmp_path_factory, hf_tensors) -> dict[tuple[str, str], str]:
   Those in bfloat16 have three files.
   """
   root = tmp_path_factory.mktemp('hf')
-  folders = {}
-  for family, row in _ROWS.items():
-    tensors = hf_tensors[family]
-    folders[family, 'float32'] = _write(
-      root / family, {**row, 'dtype': 'float32'}, tensors
+
+  def make(key: tuple[str, str]) -> str:
+    family, dtype = key
+    kinds = {'float32': np.float32, 'bfloat16': ml_dtypes.bfloat16}
+    return families.write(
+      root / f'{family}-{dtype}',
+      {**families.ROWS[family], 'dtype': dtype},
+      {k: v.astype(kinds[dtype]) for k, v in hf_tensors[family].items()},
+      3 if dtype == 'bfloat16' else 1,
     )
-    rounded = {k: v.astype(ml_dtypes.bfloat16) for k, v in tensors.items()}
-    folders[family, 'bfloat16'] = _write(
-      root / f'{family}-bfloat16', {**row, 'dtype': 'bfloat16'}, rounded, 3
+
+  return _Made(make)
+
+
+@pytest.fixture(scope='session')
+def goldens(tmp_path_factory) -> dict[str, families.Golden]:
+  """The committed goldens by family, each with its folder."""
+  root = tmp_path_factory.mktemp('goldens')
+  return _Made(lambda family: families.read_golden(family, root / family))
+
+
+@pytest.fixture(scope='session')
+def ours(goldens) -> '_Ours':
+  """What this project computes for the models of the goldens."""
+  return _Ours(goldens)
+
+
+class _Made(dict):
+  """A dict whose values are made when they are first asked for."""
+
+  def __init__(self, make: Callable[[Any], Any]):
+    super().__init__()
+    self._make = make
+
+  def __missing__(self, key: Any) -> Any:
+    self[key] = self._make(key)
+    return self[key]
+
+
+class _Ours:
+  """Models, logits and samples, so that nothing is compiled twice."""
+
+  def __init__(self, goldens: Mapping[str, families.Golden]):
+    from flax import nnx
+
+    from wcse_jax import checkpoints
+
+    self._goldens = goldens
+    self._models = _Made(
+      lambda key: checkpoints.load(
+        goldens[key[0]].folder, dtype=key[1], scan=key[2]
+      )
     )
-  return folders
+    self._logits = _Made(self._compute)
+    self._samples = _Made(self._draw)
+    # One function for all, as its compiled programs are kept by it.
+    self.forward = nnx.jit(lambda model, tokens_BT: model(tokens_BT))
+
+  def model(self, family: str, dtype: str = 'float32', scan: bool = False):
+    """Returns the model; scan=False is what runs on CPU."""
+    return self._models[family, dtype, scan][0]
+
+  def logits(
+    self, family: str, dtype: str = 'float32', scan: bool = False
+  ) -> list[np.ndarray]:
+    """Returns float32 logits_TV of each prompt, from one padded batch."""
+    return self._logits[family, dtype, scan]
+
+  def samples(self, family: str) -> list[records.Sample]:
+    """Returns the greedy sample of each prompt.
+
+    Two slots and scanned layers: the prompts have to take turns, and what an
+    accelerator would run is run.
+    """
+    return self._samples[family]
+
+  def _compute(self, key: tuple[str, str, bool]) -> list[np.ndarray]:
+    prompts = self._goldens[key[0]].prompts
+    logits_BTV = np.asarray(
+      self.forward(self.model(*key), families.padded(prompts))
+    )
+    return [
+      logits_TV[: len(prompt_T)]
+      for logits_TV, prompt_T in zip(logits_BTV, prompts, strict=True)
+    ]
+
+  def _draw(self, family: str) -> list[records.Sample]:
+    from wcse_jax.sampler import engine, settings
+
+    golden = self._goldens[family]
+    model, tokenizer = self._models[family, 'float32', True]
+    sampler = engine.Sampler(
+      model,
+      tokenizer,
+      settings.SamplerConfig(
+        temperature=0.0,
+        max_new_tokens=golden.drawn.shape[1],
+        slots=2,
+        prefill_batch=3,
+      ),
+    )
+    requests = [
+      settings.Request(f'{i}', 0, tuple(prompt_T.tolist()))
+      for i, prompt_T in enumerate(golden.prompts)
+    ]
+    return sorted(sampler.generate(requests), key=lambda s: s.problem_id)
 
 
 @pytest.fixture(scope='session')

@@ -44,10 +44,9 @@ def test_false_positives_occur(measured):
 
 
 def test_cost_ratio_is_near_three():
-  from wcse_jax.checkpoints import hf
 
   wc, se = (
-    hf.read_config(checkpoints.resolve(name)).parameters()
+    checkpoints.read_config(name).parameters()
     for name in ('tiny-wc', 'tiny-se')
   )
   assert 2.5 <= se / wc <= 3.5

@@ -4,7 +4,6 @@ import importlib.util
 import pathlib
 
 from wcse_jax import checkpoints, pretrain, storage
-from wcse_jax.checkpoints import hf
 from wcse_jax.sft import settings
 
 
@@ -49,6 +48,6 @@ def test_training_rows_leave_the_top_levels_out():
 
 def test_committed_models_have_the_committed_architecture():
   for name in checkpoints.EMBEDDED:
-    found = hf.read_config(checkpoints.resolve(name))
+    found = checkpoints.read_config(name)
     wanted = pretrain.architecture(tiny.get_config(name), found.vocab_size)
     assert found == wanted

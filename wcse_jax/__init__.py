@@ -13,6 +13,11 @@ Dimension key.  Arrays of rank >= 1 end in the letters of their axes:
   H  head width
   F  feed-forward width
   V  vocabulary
+  C  width of the inputs that each layer gets for itself
+  E  experts
+  X  experts of one token
+  M  tokens of a whole batch
+  Z  pairs of a token and one of its experts
   P  prompts of one prefill
   Q  problems (host)
   R  samples per problem (host)

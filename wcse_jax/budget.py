@@ -40,8 +40,12 @@ class Match:
 
 
 def flops_per_token(cfg: config.ModelConfig) -> int:
-  """Returns 2P, the paper's cost of a generated token (embedding included)."""
-  return 2 * cfg.parameters()
+  """Returns 2P, the paper's cost of a generated token.
+
+  P are the parameters that the work on a token goes through, the embedding
+  included: of experts those that it is sent to.
+  """
+  return 2 * cfg.active_parameters()
 
 
 def forward_flops(
@@ -74,11 +78,13 @@ def forward_flops(
     'global': _triangle(end) - _triangle(context_start),
     'local': _windowed(end, cfg.window) - _windowed(context_start, cfg.window),
   }
-  matrices = 2 * tokens * cfg.num_layers * cfg.matrix_parameters()
+  matrices = 2 * tokens * cfg.matrix_parameters(active=True)
   head = 2 * logits * cfg.vocab_size * cfg.d_model
   # Scores and weighted values: each 2 * N * H for every position attended to.
-  per_position = 4 * cfg.num_heads * cfg.head_dim
-  attention = per_position * sum(attended[kind] for kind in cfg.layer_kinds)
+  attention = sum(
+    4 * cfg.num_heads * layer.head_dim * attended[layer.kind]
+    for layer in cfg.layers
+  )
   return matrices + head + attention
 
 

@@ -38,12 +38,19 @@ _FLAG_ERRORS = (
 )
 
 
-def main(run: Callable[[Any, str], None], default_config: str) -> None:
+def main(
+  run: Callable[[Any, str], None],
+  default_config: str,
+  *,
+  needs_workdir: bool = True,
+) -> None:
   """Runs a launch script: parses the flags, then calls `run(config, workdir)`.
 
   Args:
     run: the script's work.
     default_config: path of the configuration file used without `--config`.
+    needs_workdir: whether to refuse a call without `--workdir`; else `workdir`
+      is empty there, and no run folder is written.
   """
   try:
     # With a default file, overrides are already looked at here.
@@ -64,7 +71,7 @@ def main(run: Callable[[Any, str], None], default_config: str) -> None:
       _refuse(
         errors.InputError(f'wanted flags only; got the argument {rest[1]!r}.')
       )
-    if not _WORKDIR.value:
+    if needs_workdir and not _WORKDIR.value:
       _refuse(errors.InputError('--workdir: wanted a folder; got nothing.'))
     return rest
 

@@ -16,7 +16,7 @@ class EvaluateConfig:
   """An evaluation.
 
   Attributes:
-    checkpoint: a Hugging Face folder or the name of an embedded model.
+    checkpoint: whatever `checkpoints.load` takes.
     task: one of `tasks.TASKS`.
     data: folder or file of the set; empty for the task's own source.
     split: one of the task's splits, or `validation`.
@@ -24,11 +24,13 @@ class EvaluateConfig:
     shots: worked examples before the question: 0 for a tuned model, which is
       asked in the format of its training.
     prompts: JSONL of those; empty for the task's own.
+    chat: as in `sampler.run.SampleConfig`.
     majority: the k of maj@k; empty for none.
     temperature: of the samples that vote; pass@1 is greedy.
     validation_size: training problems that are held out of `train`.
     seed: of the draws.
     dtype: `float32` or `bfloat16`.
+    weights: `int8` holds the weights in int8; empty: as `dtype`.
     mesh: as `sharding.make_mesh` reads it.
     sampler: how tokens are drawn; its temperature is not used.
   """
@@ -40,11 +42,13 @@ class EvaluateConfig:
   limit: int = 0
   shots: int = 0
   prompts: str = ''
+  chat: str = ''
   majority: tuple[int, ...] = (4,)
   temperature: float = 0.7
   validation_size: int = 500
   seed: int = 0
   dtype: str = 'float32'
+  weights: str = ''
   mesh: str = ''
   sampler: settings.SamplerConfig = dataclasses.field(
     default_factory=settings.SamplerConfig
@@ -129,7 +133,7 @@ class Evaluator:
   def _grades(self, model, tokenizer, config) -> list[list[records.Grade]]:
     """Returns the grades of each problem, by sample index."""
     work = self._work
-    ids = sampling.prompt_ids(work, tokenizer)
+    ids = sampling.prompt_ids(work, tokenizer, config.chat)
     sampler = engine.Sampler(
       model,
       tokenizer,
@@ -184,7 +188,7 @@ def evaluate(config: EvaluateConfig, workdir: str) -> dict[str, Any]:
   evaluator = Evaluator(config)
   mesh = sharding.make_mesh(config.mesh)
   model, tokenizer = checkpoints.load(
-    config.checkpoint, dtype=config.dtype, mesh=mesh
+    config.checkpoint, dtype=config.dtype, mesh=mesh, weights=config.weights
   )
   devices = [str(device) for device in mesh.devices.flat]
   with runlog.writing(workdir, dataclasses.asdict(config), devices=devices):

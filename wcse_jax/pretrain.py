@@ -15,6 +15,7 @@ from flax import nnx
 from wcse_jax import checkpoints, storage
 from wcse_jax import tokenizer as tokenizers
 from wcse_jax.models import config as model_config
+from wcse_jax.models import hf_config
 from wcse_jax.models import transformer
 from wcse_jax.sft import data, settings, train
 from wcse_jax.tasks import arith
@@ -108,7 +109,7 @@ def architecture(
     'eos_token_id': 1,
     'pad_token_id': 0,
   }
-  return model_config.from_hf(described)
+  return hf_config.from_hf(described)
 
 
 def _write_start(config: PretrainConfig, folder: str) -> None:

@@ -26,7 +26,6 @@ from wcse_jax import (
   tasks,
 )
 from wcse_jax.metrics import measure
-from wcse_jax.models import config as model_config
 from wcse_jax.report import html
 from wcse_jax.sampler import run as sampling
 from wcse_jax.sampler import settings as sampler_settings
@@ -170,13 +169,7 @@ class Study:
     self.workdir = workdir
     self.task = tasks.load(config.task, config.data, config.prompts)
     self.models = {
-      role: model_config.from_hf(
-        storage.read_json(
-          storage.join(
-            checkpoints.resolve(getattr(config, role)), 'config.json'
-          )
-        )
-      )
+      role: checkpoints.read_config(getattr(config, role))
       for role in ('wc', 'se', 'student')
     }
     costs = {

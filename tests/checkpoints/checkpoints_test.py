@@ -131,7 +131,7 @@ def test_an_export_that_was_cut_short_has_no_manifest(exported, monkeypatch):
 def test_an_unknown_checkpoint_is_named(name, nothing_compiled):
   message = _refusal(checkpoints.load, name)
   assert message.startswith(
-    'checkpoint: wanted a Hugging Face folder or one of'
+    'checkpoint: wanted a Hugging Face folder, a .gguf file, '
   )
   for known in checkpoints.EMBEDDED:
     assert known in message

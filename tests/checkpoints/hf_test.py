@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from wcse_jax import errors, sharding
+from wcse_jax import checkpoints, errors, sharding
 from wcse_jax.checkpoints import hf
 
 
@@ -46,7 +46,9 @@ def test_there_and_back_is_bit_equal(
     target = tmp_path / memory
     hf.save(model, str(target), dtype=dtype)
     _assert_same_bits(_read(target), _read(source))
-    assert hf.read_config(str(target)) == hf.read_config(source)
+    assert checkpoints.read_config(str(target)) == checkpoints.read_config(
+      source
+    )
     written = json.loads((target / 'config.json').read_text())
     assert written['dtype'] == dtype
 
@@ -157,8 +159,9 @@ def _missing(tensors, _):
   del tensors[_QUERY]
 
 
-def _extra_layer(tensors, _):
-  tensors['model.layers.5.mlp.up_proj.weight'] = tensors[_QUERY]
+def _extra_layer(tensors, row):
+  count = row['num_hidden_layers']
+  tensors[f'model.layers.{count}.mlp.up_proj.weight'] = tensors[_QUERY]
 
 
 def _extra_bias(tensors, _):
@@ -188,7 +191,7 @@ def _fewer_layers(_, row):
 
 
 def _more_layers(_, row):
-  row['num_hidden_layers'] = 6
+  row['num_hidden_layers'] += 1
   row['layer_types'] = [*row['layer_types'], 'full_attention']
 
 
@@ -206,25 +209,28 @@ def _other_family(_, row):
 
 
 def _unknown_family(_, row):
-  row['model_type'] = 'llama'
+  row['model_type'] = 'mistral'
 
 
 @pytest.mark.parametrize(
   ('harm', 'named'),
   [
     (_missing, f'tensor {_QUERY} is missing'),
-    (_extra_layer, 'tensor model.layers.5.mlp.up_proj.weight is not'),
+    (_extra_layer, '.mlp.up_proj.weight is not of the model'),
     (_extra_bias, 'tensor model.layers.1.self_attn.q_proj.bias is not'),
     (_transposed, f'{_QUERY}: wanted shape (64, 32), as config.json states; '),
     (_one_column_less, 'got (64, 31)'),
-    (_integers, f'{_QUERY}: wanted one of BF16, F16, F32, F64; got I8'),
-    (_other_names, 'has no tensor model.embed_tokens.weight'),
+    (
+      _integers,
+      f'{_QUERY}: wanted one of F64, F32, F16, BF16, F8_E4M3, F8_E5M2; got I8',
+    ),
+    (_other_names, 'wanted the tensor model.embed_tokens.weight; got transf'),
     (_fewer_layers, 'tensor model.layers.4.'),
-    (_more_layers, 'tensor model.layers.5.'),
+    (_more_layers, 'self_attn.q_proj.weight is missing'),
     (_wider_heads, 'wanted shape (128, 32), as config.json states; got (64'),
     (_larger_vocabulary, 'wanted shape (128, 32), as config.json states; got'),
     (_other_family, 'self_attn.k_norm.weight is not'),
-    (_unknown_family, 'config.json: model_type: wanted one of gemma2, '),
+    (_unknown_family, 'config.json: model_type: wanted one of gemma, gemma2, '),
   ],
   ids=lambda value: getattr(value, '__name__', ''),
 )

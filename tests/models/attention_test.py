@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wcse_jax.models import attention
+from wcse_jax.models import attention, config
 
 
 def _attend(q_BTKGH, k_BSKH, v_BSKH, mask_BTS, **options):
@@ -120,7 +120,8 @@ def test_segments_do_not_see_each_other():
 
 
 def _rotated(x_H, position, **options):
-  turn = attention.rotation(jnp.array([[position]]), len(x_H), **options)
+  frequency = attention.frequencies(config.Rope(**options), len(x_H))
+  turn = attention.rotation(jnp.array([[position]]), frequency)
   return np.asarray(attention.rotate(jnp.asarray(x_H)[None, None, None], turn))[
     0, 0, 0
   ]
@@ -152,7 +153,10 @@ def test_rotation_keeps_length_and_position_0():
 
 
 def test_rotation_turns_by_the_stated_angles():
-  sin, cos = attention.rotation(jnp.array([[0, 6]]), 4, base=100.0, scale=2.0)
+  rope = config.Rope(base=100.0, scale=2.0)
+  sin, cos = attention.rotation(
+    jnp.array([[0, 6]]), attention.frequencies(rope, 4)
+  )
   # Positions halved; frequencies 1 and 100 ** -0.5.
   np.testing.assert_allclose(sin[0, 1], np.sin([3.0, 0.3]), rtol=1e-6)
   np.testing.assert_allclose(cos[0, 1], np.cos([3.0, 0.3]), rtol=1e-6)
@@ -163,6 +167,34 @@ def test_rotation_turns_by_the_stated_angles():
 
 
 def test_rotation_by_far_positions_is_exact_in_bfloat16_models():
-  sin, cos = attention.rotation(jnp.array([[8191]]), 2, base=10.0)
+  frequency = attention.frequencies(config.Rope(base=10.0), 2)
+  sin, cos = attention.rotation(jnp.array([[8191]]), frequency)
   assert sin.dtype == cos.dtype == jnp.float32
   assert float(sin[0, 0, 0]) == pytest.approx(math.sin(8191), abs=1e-5)
+
+
+def test_a_share_of_the_frequencies_stands_still():
+  rope = config.Rope(base=100.0, rotated=0.25)
+  # The first quarter turns as it would in the whole head.
+  np.testing.assert_allclose(
+    attention.frequencies(rope, 16),
+    [1.0, 100.0 ** (-2 / 16), 0, 0, 0, 0, 0, 0],
+    rtol=1e-6,
+  )
+
+
+def test_smooth_scaling_spares_fast_frequencies():
+  rope = config.Rope(base=1e4, scale=8.0, smooth=(1.0, 4.0, 64))
+  plain = attention.frequencies(config.Rope(base=1e4), 64)
+  got = attention.frequencies(rope, 64)
+  turns = 64 * plain / (2 * np.pi)
+  fast, slow = turns > 4, turns < 1
+  between = ~fast & ~slow
+  assert fast.any()
+  assert slow.any()
+  assert between.any()
+  np.testing.assert_array_equal(got[fast], plain[fast])
+  np.testing.assert_allclose(got[slow], plain[slow] / 8, rtol=1e-6)
+  share = (turns[between] - 1) / 3
+  want = share * plain[between] + (1 - share) * plain[between] / 8
+  np.testing.assert_allclose(got[between], want, rtol=1e-5)

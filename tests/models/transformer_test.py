@@ -11,7 +11,7 @@ from flax import nnx
 
 from wcse_jax import sharding
 from wcse_jax.checkpoints import hf
-from wcse_jax.models import config as model_config
+from wcse_jax.models import config, hf_config
 from wcse_jax.models import transformer
 
 
@@ -140,9 +140,9 @@ def test_logits_equal_the_golden(golden):
     {'window': 4},
     {'window': 6},
     {'query_scale': 0.5},
-    {'rope_base_global': 90.0},
-    {'rope_base_local': 9.0},
-    {'rope_scale_global': 4.0},
+    {'rope_global': config.Rope(base=90.0)},
+    {'rope_local': config.Rope(base=9.0)},
+    {'rope_global': config.Rope(base=100.0, scale=4.0)},
     {'attn_softcap': 4.0},
     {'final_softcap': 6.0},
     {'embed_scale': False},
@@ -264,17 +264,18 @@ def test_bfloat16_stays_close_to_float32(hf_folders, whole):
   [
     ('LGLGLG', [(0, 2, 3)]),
     ('LGLGL', [(0, 2, 2), (4, 1, 1)]),
-    ('LLLLLG' * 4 + 'LL', [(0, 6, 4), (24, 2, 1)]),
-    ('LLGLL', [(0, 3, 1), (3, 2, 1)]),
+    ('LLLLLG' * 4 + 'LL', [(0, 6, 4), (24, 1, 2)]),
+    ('LLGLL', [(0, 1, 2), (2, 1, 1), (3, 1, 2)]),
+    ('GGLLL', [(0, 1, 2), (2, 1, 3)]),
     ('GGGG', [(0, 1, 4)]),
-    ('LLLG', [(0, 4, 1)]),
+    ('LLLG', [(0, 1, 3), (3, 1, 1)]),
     ('L', [(0, 1, 1)]),
   ],
 )
 def test_layers_are_stacked_in_whole_groups(kinds, want, hf_rows):
   names = tuple({'L': 'local', 'G': 'global'}[kind] for kind in kinds)
-  config = dataclasses.replace(
-    model_config.from_hf(hf_rows['gemma3']),
+  shape = dataclasses.replace(
+    hf_config.from_hf(hf_rows['gemma3']),
     num_layers=len(kinds),
     layer_kinds=names,
   )
@@ -282,12 +283,12 @@ def test_layers_are_stacked_in_whole_groups(kinds, want, hf_rows):
     (True, want),
     (False, [(i, 1, 1) for i in range(len(kinds))]),
   ):
-    model = _shapes(config, scan)
+    model = _shapes(shape, scan)
     got = [(s.first, len(s.blocks), s.repeats) for s in model.stacks]
     assert got == stacks
     # Every layer is there once, with its own kind.
     layers = {
-      stack.first + place + len(stack.blocks) * i: block.kind
+      stack.first + place + len(stack.blocks) * i: block.layer.kind
       for stack in model.stacks
       for place, block in enumerate(stack.blocks)
       for i in range(stack.repeats)
@@ -295,9 +296,9 @@ def test_layers_are_stacked_in_whole_groups(kinds, want, hf_rows):
     assert layers == dict(enumerate(names))
 
 
-def _shapes(config, scan):
+def _shapes(shape, scan):
   return nnx.eval_shape(
-    lambda: transformer.Transformer(config, rngs=nnx.Rngs(0), scan=scan)
+    lambda: transformer.Transformer(shape, rngs=nnx.Rngs(0), scan=scan)
   )
 
 
@@ -306,6 +307,6 @@ def _shapes(config, scan):
 @pytest.mark.parametrize('tied', [False, True])
 def test_has_the_parameters_that_its_config_counts(family, scan, tied, hf_rows):
   row = {**hf_rows[family], 'tie_word_embeddings': tied}
-  config = model_config.from_hf(row)
-  params = jax.tree.leaves(nnx.state(_shapes(config, scan), nnx.Param))
-  assert sum(leaf.size for leaf in params) == config.parameters()
+  shape = hf_config.from_hf(row)
+  params = jax.tree.leaves(nnx.state(_shapes(shape, scan), nnx.Param))
+  assert sum(leaf.size for leaf in params) == shape.parameters()

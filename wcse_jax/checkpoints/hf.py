@@ -6,64 +6,34 @@ pickled weights are refused.
 
 import contextlib
 import json
-import re
+import math
+import os
+import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
-from absl import logging
-from flax import nnx
 from jax.sharding import Mesh
 
-from wcse_jax import errors, sharding, storage
-from wcse_jax.models import config as model_config
-from wcse_jax.models import transformer
+from wcse_jax import checkpoints, errors, storage
+from wcse_jax.checkpoints import weights as checkpoint_weights
+from wcse_jax.models import hf_config, transformer
 
 
-# Block attribute -> (name in the file, is it stored transposed).
-_LAYER = {
-  'q': ('self_attn.q_proj.weight', True),
-  'k': ('self_attn.k_proj.weight', True),
-  'v': ('self_attn.v_proj.weight', True),
-  'o': ('self_attn.o_proj.weight', True),
-  'q_norm': ('self_attn.q_norm.weight', False),
-  'k_norm': ('self_attn.k_norm.weight', False),
-  'gate': ('mlp.gate_proj.weight', True),
-  'up': ('mlp.up_proj.weight', True),
-  'down': ('mlp.down_proj.weight', True),
-  'attention_norm': ('input_layernorm.weight', False),
-  'attention_post_norm': ('post_attention_layernorm.weight', False),
-  'mlp_norm': ('pre_feedforward_layernorm.weight', False),
-  'mlp_post_norm': ('post_feedforward_layernorm.weight', False),
+_FLOATS = {
+  'F64': np.dtype(np.float64),
+  'F32': np.dtype(np.float32),
+  'F16': np.dtype(np.float16),
+  'BF16': np.dtype(ml_dtypes.bfloat16),
+  'F8_E4M3': np.dtype(ml_dtypes.float8_e4m3fn),
+  'F8_E5M2': np.dtype(ml_dtypes.float8_e5m2),
 }
-_PREFIXES = ('model.', 'language_model.model.', 'model.language_model.')
-# What stands beside the text model in a multimodal checkpoint.
-_OTHER_MODELS = re.compile(
-  r'(model\.)?(vision_tower|multi_modal_projector|embed_vision)\.'
-)
-_FLOATS = {'F32', 'F16', 'BF16', 'F64'}
 # Tensors of one file of an exported model, bytes.
-_FILE_BYTES = 4 << 30
-
-
-def read_config(folder: str) -> model_config.ModelConfig:
-  """Returns the architecture that the folder's config.json states."""
-  path = storage.join(folder, 'config.json')
-  if not storage.exists(path):
-    raise errors.InputError(
-      f'checkpoint: wanted a Hugging Face folder; {folder} has no config.json.'
-    )
-  try:
-    return model_config.from_hf(storage.read_json(path))
-  except errors.InputError as error:
-    if path in str(error):
-      raise
-    raise errors.InputError(f'{path}: {error}') from None
+_FILE_BYTES = 2 << 30
 
 
 def weight_files(folder: str) -> list[str]:
@@ -87,7 +57,7 @@ def weight_files(folder: str) -> list[str]:
       ) from None
     if missing:
       raise errors.InputError(
-        f'{index}: wanted the file {missing[0]}; missing.'
+        f'{index}: wanted the file {str(missing[0])[:80]}; missing.'
       )
     return wanted
   if not found:
@@ -99,65 +69,93 @@ def weight_files(folder: str) -> list[str]:
   return found
 
 
+class Source(contextlib.ExitStack):
+  """The weights of a folder; see `weights.Source`.
+
+  Rows are read into arrays of their own: pages of a mapped file would count as
+  memory of the process for as long as it is open.
+  """
+
+  def __init__(self, folder: str):
+    """Opens every file.
+
+    Raises:
+      InputError: if a file is corrupt or not of floats, or a tensor is in two.
+    """
+    super().__init__()
+    self.shapes: dict[str, tuple[int, ...]] = {}
+    self._tensors: dict[str, tuple[str, int, str, int]] = {}
+    with contextlib.ExitStack() as opened:
+      for name in weight_files(folder):
+        path = storage.join(folder, name)
+        copy = opened.enter_context(storage.local(path))
+        file = os.open(copy, os.O_RDONLY)
+        opened.callback(os.close, file)
+        self._add(path, copy, file)
+      self.push(opened.pop_all())
+
+  def where(self, name: str) -> str:
+    return self._tensors[name][0]
+
+  def kind(self, name: str) -> str:
+    return self._tensors[name][2]
+
+  def read(self, name: str, start: int, stop: int) -> np.ndarray:
+    path, file, kind, first = self._tensors[name]
+    row = math.prod(self.shapes[name][1:])
+    out = np.empty((stop - start, *self.shapes[name][1:]), _FLOATS[kind])
+    # Not `out.data`: numpy gives no buffer of bfloat16.
+    raw = memoryview(out.reshape(-1).view(np.uint8))
+    at = first + start * row * out.itemsize
+    while raw:
+      count = os.preadv(file, [raw], at)
+      if not count:
+        raise errors.InputError(f'{path}: {name}: the file ends before it.')
+      raw, at = raw[count:], at + count
+    return out
+
+  def _add(self, path: str, copy: str, file: int) -> None:
+    # The library refuses headers and offsets that do not fit the file.
+    try:
+      with safetensors.safe_open(copy, framework='numpy') as checked:
+        names = sorted(checked.keys())
+    except Exception as error:  # SafetensorError, OSError.
+      reason = ' '.join(str(error).split())[:200]
+      raise errors.InputError(
+        f'{path}: wanted a whole safetensors file; {reason}.'
+      ) from None
+    (length,) = struct.unpack('<Q', os.pread(file, 8, 0))
+    header = json.loads(os.pread(file, length, 8))
+    for name in names:
+      row = header[name]
+      if name in self._tensors:
+        raise errors.InputError(
+          f'{path}: tensor {name[:80]} is also in {self.where(name)}.'
+        )
+      if row['dtype'] not in _FLOATS:
+        raise errors.InputError(
+          f'{path}: {name[:80]}: wanted one of {", ".join(_FLOATS)}; got '
+          f'{row["dtype"]}.'
+        )
+      start = 8 + length + row['data_offsets'][0]
+      self.shapes[name] = tuple(row['shape'])
+      self._tensors[name] = (path, file, row['dtype'], start)
+
+
 def load(
   folder: str,
   *,
   dtype: Any = jnp.float32,
   mesh: Mesh | None = None,
   scan: bool | None = None,
+  weights: str = '',
 ) -> transformer.Transformer:
-  """Returns the model of a Hugging Face folder, placed on the mesh.
-
-  Args:
-    folder: local path of the folder.
-    dtype: of the weights in memory, whatever the file holds.
-    mesh: where to place them; None for the first device.
-    scan: see `Transformer`.
-
-  Raises:
-    InputError: if a tensor is missing, unknown, or has another shape or type,
-      a file is corrupt, or the mesh does not divide the model; nothing is
-      compiled before that.
-  """
-  config = read_config(folder)
-  if mesh is None:
-    mesh = sharding.make_mesh('', jax.devices()[:1])
-  check_mesh(config, mesh)
-  model = nnx.eval_shape(
-    lambda: transformer.Transformer(
-      config, dtype=dtype, rngs=nnx.Rngs(0), mesh=mesh, scan=scan
+  """Returns the model of a Hugging Face folder; see `weights.load`."""
+  config = checkpoints.read_config(folder)
+  with Source(folder) as source:
+    return checkpoint_weights.load(
+      source, config, dtype=dtype, mesh=mesh, scan=scan, weights=weights
     )
-  )
-  with _Files(folder) as files:
-    prefix = files.prefix(folder)
-    used = set()
-    for param, names, flip in _tensors(model, prefix):
-      letters = param.get_metadata('letters')
-      sharding.check(mesh, letters, param.shape, sharding.WEIGHTS, names[0])
-      want = param.shape if len(names) == 1 else param.shape[1:]
-      for name in names:
-        files.check(name, want[::-1] if flip else want)
-        used.add(name)
-    files.check_unused(set(files.where) - used, config.tie_embeddings)
-    for param, names, flip in _tensors(model, prefix):
-      parts = [_oriented(files.read(name), flip, dtype) for name in names]
-      whole = parts[0] if len(parts) == 1 else np.stack(parts)
-      letters = param.get_metadata('letters')
-      param.set_value(sharding.place(whole, letters, mesh, name=names[0]))
-  return model
-
-
-def check_mesh(config: model_config.ModelConfig, mesh: Mesh) -> None:
-  """Raises InputError if the mesh does not divide the heads."""
-  parts = mesh.shape['tensor']
-  for name, count in (
-    ('num_heads', config.num_heads),
-    ('num_kv_heads', config.num_kv_heads),
-  ):
-    if count % parts:
-      raise errors.InputError(
-        f'mesh: tensor={parts} does not divide {name}={count}.'
-      )
 
 
 def save(
@@ -176,14 +174,7 @@ def save(
     end_ids: the tokens that end a sample; None for the model's own.
   """
   dtype = jnp.dtype(model.dtype if dtype is None else dtype)
-  files: list[dict[str, np.ndarray]] = [{}]
-  size = 0
-  for name, tensor in tensors(model, dtype):
-    if files[-1] and size + tensor.nbytes > _FILE_BYTES:
-      files.append({})
-      size = 0
-    files[-1][name] = tensor
-    size += tensor.nbytes
+  files = _plan(model, dtype)
   count = len(files)
   index = 'model.safetensors.index.json'
   # Of an older export nothing may stay that a reader would take for this one.
@@ -191,22 +182,37 @@ def save(
     if name.endswith('.safetensors') or name in (index, 'manifest.json'):
       storage.remove(storage.join(folder, name))
   where = {}
-  for i, part in enumerate(files, 1):
+  total = 0
+  stream = tensors(model, dtype)
+  for i, names in enumerate(files, 1):
+    part = dict(next(stream) for _ in names)
     name = (
       'model.safetensors'
       if count == 1
       else f'model-{i:05d}-of-{count:05d}.safetensors'
     )
     where.update(dict.fromkeys(part, name))
+    total += sum(tensor.nbytes for tensor in part.values())
     data = safetensors.numpy.save(part, metadata={'format': 'pt'})
     storage.publish(storage.join(folder, name), data)
   if count > 1:
-    total = sum(t.nbytes for part in files for t in part.values())
     storage.publish_json(
       storage.join(folder, index),
       {'metadata': {'total_size': total}, 'weight_map': where},
     )
-  described = model_config.to_hf(model.config) | {'dtype': dtype.name}
+  write_config(model, folder, dtype=dtype, end_ids=end_ids)
+
+
+def write_config(
+  model: transformer.Transformer,
+  folder: str,
+  *,
+  dtype: Any = None,
+  end_ids: Sequence[int] | None = None,
+) -> None:
+  """Writes config.json and generation_config.json; see `save`."""
+  dtype = jnp.dtype(model.dtype if dtype is None else dtype)
+  described = hf_config.to_hf(model.config) | {'dtype': dtype.name}
   storage.publish(
     storage.join(folder, 'config.json'), json.dumps(described, indent=2)
   )
@@ -227,106 +233,20 @@ def tensors(
   model: transformer.Transformer, dtype: Any
 ) -> Iterator[tuple[str, np.ndarray]]:
   """Yields (name in the file, array) of every weight, as the file has it."""
-  for param, names, flip in _tensors(model, 'model.'):
-    whole = np.asarray(jax.device_get(param[...]))
-    parts = [whole] if len(names) == 1 else list(whole)
-    for name, part in zip(names, parts, strict=True):
-      yield name, np.ascontiguousarray(_oriented(part, flip, dtype))
+  for entry in checkpoint_weights.entries(model):
+    yield from checkpoint_weights.tensors(entry, dtype)
 
 
-def _tensors(
-  model: transformer.Transformer, prefix: str
-) -> Iterator[tuple[nnx.Param, list[str], bool]]:
-  """Yields (Param, names in the file in order of the stack, transposed?)."""
-  yield model.embedding, [f'{prefix}embed_tokens.weight'], False
-  yield model.final_norm, [f'{prefix}norm.weight'], False
-  if not model.config.tie_embeddings:
-    yield model.head, ['lm_head.weight'], False
-  for stack in model.stacks:
-    group = len(stack.blocks)
-    for place, block in enumerate(stack.blocks):
-      layers = [stack.first + place + group * i for i in range(stack.repeats)]
-      for attribute, (name, flip) in _LAYER.items():
-        if hasattr(block, attribute):
-          names = [f'{prefix}layers.{layer}.{name}' for layer in layers]
-          yield getattr(block, attribute), names, flip
-
-
-def _oriented(tensor: np.ndarray, flip: bool, dtype: Any) -> np.ndarray:
-  return (tensor.T if flip else tensor).astype(jnp.dtype(dtype), copy=False)
-
-
-class _Files:
-  """The open safetensors files of a folder."""
-
-  def __init__(self, folder: str):
-    self._open = {}
-    self._copies = contextlib.ExitStack()
-    self.where: dict[str, str] = {}
-    for name in weight_files(folder):
-      path = storage.join(folder, name)
-      copy = self._copies.enter_context(storage.local(path))
-      try:
-        handle = safetensors.safe_open(copy, framework='numpy')
-      except Exception as error:  # SafetensorError, OSError.
-        reason = ' '.join(str(error).split())[:200]
-        raise errors.InputError(
-          f'{path}: wanted a whole safetensors file; {reason}.'
-        ) from None
-      self._open[path] = handle
-      for tensor in sorted(handle.keys()):
-        if tensor in self.where:
-          raise errors.InputError(
-            f'{path}: tensor {tensor} is also in {self.where[tensor]}.'
-          )
-        self.where[tensor] = path
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *_):
-    self._open.clear()
-    self._copies.close()
-
-  def prefix(self, folder: str) -> str:
-    for prefix in _PREFIXES:
-      if f'{prefix}embed_tokens.weight' in self.where:
-        return prefix
-    raise errors.InputError(
-      f'checkpoint: {folder} has no tensor model.embed_tokens.weight.'
-    )
-
-  def check(self, name: str, shape: tuple[int, ...]) -> None:
-    path = self.where.get(name)
-    if path is None:
-      raise errors.InputError(f'checkpoint: tensor {name} is missing.')
-    piece = self._open[path].get_slice(name)
-    if tuple(piece.get_shape()) != tuple(shape):
-      raise errors.InputError(
-        f'{path}: {name}: wanted shape {tuple(shape)}, as config.json states; '
-        f'got {tuple(piece.get_shape())}.'
-      )
-    if piece.get_dtype() not in _FLOATS:
-      raise errors.InputError(
-        f'{path}: {name}: wanted one of {", ".join(sorted(_FLOATS))}; '
-        f'got {piece.get_dtype()}.'
-      )
-
-  def check_unused(self, names: set[str], tied: bool) -> None:
-    """Raises InputError if a tensor is neither the model's nor known."""
-    for name in sorted(names):
-      # Some exports hold a copy of the embedding as an output head.
-      copy = tied and name.endswith('lm_head.weight')
-      if not copy and not _OTHER_MODELS.match(name):
-        raise errors.InputError(
-          f'{self.where[name]}: tensor {name} is not of the model that '
-          'config.json states.'
-        )
-    if names:
-      logging.info('%d tensors not used: %s', len(names), sorted(names))
-
-  def read(self, name: str) -> np.ndarray:
-    tensor = self._open[self.where[name]].get_tensor(name)
-    if tensor.dtype == np.uint16:  # Bfloat16 of an older binding.
-      tensor = tensor.view(ml_dtypes.bfloat16)
-    return tensor
+def _plan(model: transformer.Transformer, dtype: Any) -> list[list[str]]:
+  """Returns the tensors of each file, in the order of `tensors`."""
+  files: list[list[str]] = [[]]
+  size = 0
+  for entry in checkpoint_weights.entries(model):
+    each = math.prod(entry.shape()) * jnp.dtype(dtype).itemsize
+    for name in entry.names:
+      if files[-1] and size + each > _FILE_BYTES:
+        files.append([])
+        size = 0
+      files[-1].append(name)
+      size += each
+  return files

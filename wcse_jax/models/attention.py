@@ -6,6 +6,8 @@ Dimension letters: see `wcse_jax/__init__.py`.
 import jax
 import jax.numpy as jnp
 
+from wcse_jax.models import config
+
 
 # Finite, so that a row with nothing to attend to does not become NaN.
 _MASKED = jnp.finfo(jnp.float32).min
@@ -72,22 +74,41 @@ def mask(
   return allowed_BTS
 
 
+def frequencies(rope: config.Rope, head_dim: int) -> jax.Array:
+  """Returns the angle per token of each pair of a head, [head_dim / 2].
+
+  In float32 throughout, as the references compute them.
+
+  Args:
+    rope: the rotation.
+    head_dim: width of a head.
+
+  Source: RoFormer, arXiv:2104.09864, section 3.2; for the rest see
+    `config.Rope`.
+  """
+  exponent = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
+  found = 1.0 / (rope.base**exponent)
+  # The first ones are the fast ones.
+  turning = int(rope.rotated * head_dim // 2)
+  found = jnp.where(jnp.arange(head_dim // 2) < turning, found, 0.0)
+  slow = found / rope.scale
+  if rope.smooth is None:
+    return slow
+  low, high, original = rope.smooth
+  turns = original * found / (2 * jnp.pi)
+  share = jnp.clip((turns - low) / (high - low), 0, 1)
+  return (1 - share) * slow + share * found
+
+
 def rotation(
-  positions_BT: jax.Array, head_dim: int, base: float, scale: float = 1.0
+  positions_BT: jax.Array, frequency: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Returns (sin, cos), each [B, T, head_dim / 2], float32.
 
   Args:
     positions_BT: token positions.
-    head_dim: width of a head.
-    base: the longest wave length over 2 pi, in tokens.
-    scale: factor by which positions are compressed (linear scaling).
-
-  Source: RoFormer, arXiv:2104.09864, section 3.2; linear scaling
-    arXiv:2306.15595.
+    frequency: from `frequencies`.
   """
-  exponent = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
-  frequency = 1.0 / (base**exponent) / scale
   angle = positions_BT[:, :, None].astype(jnp.float32) * frequency[None, None]
   return jnp.sin(angle), jnp.cos(angle)
 

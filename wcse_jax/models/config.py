@@ -1,88 +1,68 @@
-"""What makes one Gemma-family decoder differ from another.
+"""What makes one decoder differ from another.
 
-Families are told apart by the fields of `ModelConfig` alone.  The fields are
-read from a checkpoint's own config.json, in the spelling of transformers 5
-(`rope_parameters`, `layer_types`) or the one before it (`rope_theta`,
-`rope_local_base_freq`, `rope_scaling`, `sliding_window_pattern`).  A key that
-is missing there has the default of its transformers class, as in transformers.
+Families are told apart by the fields of `ModelConfig` alone.
+`models/hf_config.py` reads them from a checkpoint's config.json.
 
-Source: transformers 5, models/gemma2 and models/gemma3, configuration and
-modeling; Gemma 2 report, arXiv:2408.00118; Gemma 3 report, arXiv:2503.19786.
+Source: transformers 5, models/{gemma,gemma2,gemma3,gemma4,qwen2,llama}; Gemma
+report, arXiv:2403.08295; Gemma 2 report, arXiv:2408.00118; Gemma 3 report,
+arXiv:2503.19786; Qwen2.5 report, arXiv:2412.15115; Llama 3 report,
+arXiv:2407.21783.
 """
 
 import dataclasses
-import math
-from collections.abc import Mapping
-from typing import Any
-
-from wcse_jax import errors
+import functools
 
 
-_GEMMA2, _GEMMA3 = 'Gemma2ForCausalLM', 'Gemma3ForCausalLM'
+KINDS = ('local', 'global')
 
 
-_MODEL_TYPES = {_GEMMA2: 'gemma2', _GEMMA3: 'gemma3_text'}
+ACTIVATIONS = ('gelu_tanh', 'silu')
 
 
-_KINDS = {'sliding_attention': 'local', 'full_attention': 'global'}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rope:
+  """How positions turn queries and keys.
+
+  Attributes:
+    base: the longest wave length over 2 pi, in tokens.
+    scale: all positions are divided by it; 1.0 for none.
+    rotated: share of the head's frequencies that turn; the rest, the slow
+      ones, stand still.
+    smooth: (low, high, original positions) where only slow frequencies are
+      divided by `scale`: those that turn less than `low` times in the original
+      positions; those that turn more than `high` times stay, and the ones
+      between are interpolated.  None to divide all.
+
+  Source: arXiv:2104.09864 (rotation), arXiv:2306.15595 (linear scaling),
+    Llama 3.1 (`smooth`), Gemma 4 (`rotated`).
+  """
+
+  base: float
+  scale: float = 1.0
+  rotated: float = 1.0
+  smooth: tuple[float, float, int] | None = None
 
 
-_LAYER_TYPES = {kind: name for name, kind in _KINDS.items()}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layer:
+  """The shapes of one layer.
 
+  Attributes:
+    kind: `local` or `global`.
+    num_kv_heads: key/value heads (K).
+    head_dim: width of a head (H).
+    d_ff: width of the gated feed-forward layer (F).
+    shares_kv: whether it attends to the keys and values of the last layer of
+      its kind that has its own.
+    keys_as_values: whether the key projection gives the values, too.
+  """
 
-_ACTIVATIONS = {'gelu_pytorch_tanh': 'gelu_tanh'}
-
-
-_HF_ACTIVATIONS = {ours: name for name, ours in _ACTIVATIONS.items()}
-
-
-# The defaults of the transformers classes.
-_COMMON_DEFAULTS = {
-  'hidden_size': 2304,
-  'intermediate_size': 9216,
-  'num_hidden_layers': 26,
-  'num_attention_heads': 8,
-  'num_key_value_heads': 4,
-  'head_dim': 256,
-  'hidden_activation': 'gelu_pytorch_tanh',
-  'rms_norm_eps': 1e-6,
-  'query_pre_attn_scalar': 256,
-  'sliding_window': 4096,
-  'layer_types': None,
-  'tie_word_embeddings': True,
-  'bos_token_id': 2,
-  'eos_token_id': 1,
-  'rope_parameters': None,
-}
-
-
-_DEFAULTS = {
-  _GEMMA2: _COMMON_DEFAULTS
-  | {
-    'vocab_size': 256_000,
-    'max_position_embeddings': 8192,
-    'final_logit_softcapping': 30.0,
-    'attn_logit_softcapping': 50.0,
-  },
-  _GEMMA3: _COMMON_DEFAULTS
-  | {
-    'vocab_size': 262_208,
-    'max_position_embeddings': 131_072,
-    'final_logit_softcapping': None,
-    'attn_logit_softcapping': None,
-  },
-}
-
-
-# Options that change what the model computes and that are not implemented,
-# with the values that leave them off.
-_OFF: dict[str, tuple[Any, ...]] = {
-  'attention_bias': (None, False),
-  'use_bidirectional_attention': (None, False),
-  'quantization_config': (None,),
-  'per_layer_config': (None,),
-  'partial_rotary_factor': (None, 1, 1.0),
-}
+  kind: str
+  num_kv_heads: int
+  head_dim: int
+  d_ff: int
+  shares_kv: bool
+  keys_as_values: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,19 +77,35 @@ class ModelConfig:
     num_heads: query heads (N).
     num_kv_heads: key/value heads (K), a divisor of `num_heads`.
     head_dim: width of a head (H), even.
-    activation: of the gate; `gelu_tanh`.
+    activation: of the gate; one of `ACTIVATIONS`.
     norm_eps: added to the mean square in RMS norms.
+    norm_plus_one: whether gains are stored less one.
     query_scale: factor on the queries before the dot product with the keys.
     attn_softcap: bound on |attention logits| (nats); None for no bound.
     final_softcap: bound on |output logits| (nats); None for no bound.
+    qkv_bias: whether the query, key and value projections have a bias.
     qk_norm: whether queries and keys are normalised per head.
+    v_norm: whether values are normalised per head, without a gain.
     post_norms: whether the outputs of attention and feed-forward layer are
       normalised before they are added to the residual.
+    layer_scalar: whether the output of a layer has a factor of its own.
     window: tokens that a local layer sees, the own one included.
     layer_kinds: `local` or `global` for each layer.
-    rope_base_local: base wavelength of the rotation in local layers.
-    rope_base_global: base wavelength of the rotation in global layers.
-    rope_scale_global: positions are divided by it in global layers; 1.0: none.
+    rope_local: the rotation in local layers.
+    rope_global: the rotation in global layers.
+    global_num_kv_heads: key/value heads in global layers; 0: `num_kv_heads`.
+    global_head_dim: width of a head in global layers; 0: `head_dim`.
+    global_keys_as_values: whether the keys of global layers, before their
+      norm, are the values.
+    num_kv_shared_layers: layers at the end without keys and values of their
+      own.
+    shared_d_ff: feed-forward width in those layers; 0: `d_ff`.
+    per_layer_dim: width of the input that each layer gets for itself (P); 0
+      for none.
+    per_layer_vocab: rows of the table that gives it.
+    num_experts: experts (E) beside the dense feed-forward layer; 0 for none.
+    experts_per_token: experts that a token is sent to.
+    expert_d_ff: feed-forward width of an expert.
     tie_embeddings: whether the output head is the embedding.
     max_positions: longest sequence the model was made for (tokens).
     embed_scale: whether embeddings are multiplied by sqrt(d_model).
@@ -127,16 +123,29 @@ class ModelConfig:
   head_dim: int
   activation: str = 'gelu_tanh'
   norm_eps: float = 1e-6
+  norm_plus_one: bool = True
   query_scale: float
   attn_softcap: float | None = None
   final_softcap: float | None = None
-  qk_norm: bool
+  qkv_bias: bool = False
+  qk_norm: bool = False
+  v_norm: bool = False
   post_norms: bool = True
+  layer_scalar: bool = False
   window: int
   layer_kinds: tuple[str, ...]
-  rope_base_local: float = 10_000.0
-  rope_base_global: float
-  rope_scale_global: float = 1.0
+  rope_local: Rope
+  rope_global: Rope
+  global_num_kv_heads: int = 0
+  global_head_dim: int = 0
+  global_keys_as_values: bool = False
+  num_kv_shared_layers: int = 0
+  shared_d_ff: int = 0
+  per_layer_dim: int = 0
+  per_layer_vocab: int = 0
+  num_experts: int = 0
+  experts_per_token: int = 0
+  expert_d_ff: int = 0
   tie_embeddings: bool = True
   max_positions: int
   embed_scale: bool = True
@@ -150,363 +159,118 @@ class ModelConfig:
         f'layer_kinds must name {self.num_layers} layers; got '
         f'{len(self.layer_kinds)}.'
       )
-    if not set(self.layer_kinds) <= set(_LAYER_TYPES):
+    if not set(self.layer_kinds) <= set(KINDS):
       raise ValueError(
-        f'layer_kinds must be {" or ".join(_LAYER_TYPES)}; got '
+        f'layer_kinds must be {" or ".join(KINDS)}; got '
         f'{sorted(set(self.layer_kinds))}.'
       )
-    if self.num_heads % self.num_kv_heads:
+    if self.activation not in ACTIVATIONS:
       raise ValueError(
-        f'num_kv_heads must divide num_heads={self.num_heads}; got '
-        f'{self.num_kv_heads}.'
+        f'activation must be {" or ".join(ACTIVATIONS)}; got '
+        f'{self.activation!r}.'
       )
-    if self.head_dim % 2:
-      raise ValueError(f'head_dim must be even; got {self.head_dim}.')
-    if self.architecture not in _MODEL_TYPES:
+    for field in ('num_kv_heads', 'global_num_kv_heads'):
+      heads = getattr(self, field)
+      if heads and self.num_heads % heads:
+        raise ValueError(
+          f'{field} must divide num_heads={self.num_heads}; got {heads}.'
+        )
+    for field in ('head_dim', 'global_head_dim'):
+      if getattr(self, field) % 2:
+        raise ValueError(f'{field} must be even; got {getattr(self, field)}.')
+    if not 0 <= self.experts_per_token <= self.num_experts:
       raise ValueError(
-        f'architecture must be one of {", ".join(_MODEL_TYPES)}; got '
-        f'{self.architecture!r}.'
+        f'experts_per_token must be at most num_experts={self.num_experts}; '
+        f'got {self.experts_per_token}.'
       )
+    own = self.num_layers - self.num_kv_shared_layers
+    lost = set(self.layer_kinds[own:]) - set(self.layer_kinds[:own])
+    if own < 1 or lost:
+      raise ValueError(
+        'num_kv_shared_layers must leave a layer of each kind with keys of its '
+        f'own; got {self.num_kv_shared_layers} of {self.num_layers} layers.'
+      )
+
+  @functools.cached_property
+  def layers(self) -> tuple[Layer, ...]:
+    """The shapes of every layer."""
+    found = []
+    for index, kind in enumerate(self.layer_kinds):
+      whole = kind == 'global'
+      shares = index >= self.num_layers - self.num_kv_shared_layers
+      heads = self.global_num_kv_heads if whole else 0
+      width = self.global_head_dim if whole else 0
+      found.append(
+        Layer(
+          kind=kind,
+          num_kv_heads=heads or self.num_kv_heads,
+          head_dim=width or self.head_dim,
+          d_ff=(self.shared_d_ff if shares else 0) or self.d_ff,
+          shares_kv=shares,
+          keys_as_values=whole and self.global_keys_as_values,
+        )
+      )
+    return tuple(found)
+
+  def rope(self, kind: str) -> Rope:
+    """Returns the rotation in layers of a kind."""
+    return self.rope_local if kind == 'local' else self.rope_global
 
   def embedding_parameters(self) -> int:
     """Returns the parameters of the embedding and of an untied output head."""
     return (2 - self.tie_embeddings) * self.vocab_size * self.d_model
 
-  def matrix_parameters(self) -> int:
-    """Returns the parameters of the matrices of one layer.
+  def matrix_parameters(self, *, active: bool = False) -> int:
+    """Returns the parameters of all matrices between embedding and head.
 
-    Query, key, value and output projection; gate, up and down projection.
+    Projections of attention, feed-forward layers, routers and experts, and the
+    projections of the per-layer inputs; no table that is only looked up in.
+
+    Args:
+      active: count only the experts that one token is sent to.
     """
-    attention = 2 * (self.num_heads + self.num_kv_heads) * self.head_dim
-    return self.d_model * (attention + 3 * self.d_ff)
+    total = self.d_model * self.num_layers * self.per_layer_dim
+    experts = self.experts_per_token if active else self.num_experts
+    for layer in self.layers:
+      projections = 2 * self.num_heads * layer.head_dim
+      if not layer.shares_kv:
+        count = 1 if layer.keys_as_values else 2
+        projections += count * layer.num_kv_heads * layer.head_dim
+      width = projections + 3 * layer.d_ff + 2 * self.per_layer_dim
+      width += self.num_experts + 3 * experts * self.expert_d_ff
+      total += self.d_model * width
+    return total
+
+  def vector_parameters(self) -> int:
+    """Returns the parameters of all norms, biases and scales."""
+    total = self.d_model + self.per_layer_dim
+    for layer in self.layers:
+      total += (4 if self.post_norms else 2) * self.d_model
+      if self.qk_norm:
+        total += (1 if layer.shares_kv else 2) * layer.head_dim
+      if self.qkv_bias:
+        heads = self.num_heads + 2 * layer.num_kv_heads
+        total += heads * layer.head_dim
+      if self.num_experts:
+        # Three norms, and the scales of the router's input and output.
+        total += 4 * self.d_model + self.num_experts
+      if self.per_layer_dim:
+        total += self.d_model
+      total += self.layer_scalar
+    return total
 
   def parameters(self) -> int:
     """Returns all parameters; a tied embedding counts once."""
-    norms = (4 if self.post_norms else 2) * self.d_model
-    if self.qk_norm:
-      norms += 2 * self.head_dim
-    layer = self.matrix_parameters() + norms
-    return self.embedding_parameters() + self.num_layers * layer + self.d_model
+    table = self.per_layer_vocab * self.num_layers * self.per_layer_dim
+    rest = self.matrix_parameters() + self.vector_parameters()
+    return self.embedding_parameters() + table + rest
 
+  def active_parameters(self) -> int:
+    """Returns the parameters that the work on one token goes through.
 
-def from_hf(config: Mapping[str, Any]) -> ModelConfig:
-  """Returns the model that a config.json describes.
-
-  Of a multimodal Gemma 3 (`gemma3`) it is the text model.
-
-  Raises:
-    InputError: if the model type is unknown, a value is not of its type, or an
-      option is on that is not implemented.
-  """
-  if not isinstance(config, Mapping):
-    raise errors.InputError(
-      f'config.json: wanted an object; got {str(config)[:80]}.'
-    )
-  model_type = config.get('model_type')
-  if model_type == 'gemma3':
-    text = config.get('text_config') or {}
-    if not isinstance(text, Mapping) or text.get(
-      'model_type', 'gemma3_text'
-    ) not in ('gemma3_text', 'gemma3'):
-      raise errors.InputError(
-        'text_config: wanted the config of a gemma3_text model.'
-      )
-    # Special tokens and tying stand beside the text config, or in it.
-    outer = ('bos_token_id', 'eos_token_id', 'tie_word_embeddings')
-    outer = {key: config[key] for key in outer if config.get(key) is not None}
-    outer_off = {key: config[key] for key in _OFF if key in config}
-    return _read({**outer_off, **text, **outer}, _GEMMA3)
-  for architecture, known in _MODEL_TYPES.items():
-    if model_type == known:
-      return _read(config, architecture)
-  raise errors.InputError(
-    f'model_type: wanted one of {", ".join(_MODEL_TYPES.values())}, gemma3; '
-    f'got {model_type!r}.'
-  )
-
-
-def to_hf(cfg: ModelConfig) -> dict[str, Any]:
-  """Returns a config.json that transformers loads back to the same model.
-
-  It has the spelling of transformers 5 and the one before it.
-
-  Raises:
-    ValueError: if the architecture cannot express a field.
-  """
-  gemma3 = cfg.architecture == _GEMMA3
-  scalar = round(cfg.query_scale**-2)
-  for field, got, want in (
-    ('qk_norm', cfg.qk_norm, gemma3),
-    ('post_norms', cfg.post_norms, True),
-    ('embed_scale', cfg.embed_scale, True),
-    ('query_scale', cfg.query_scale, scalar**-0.5),
-    ('rope_scale_global', gemma3 or cfg.rope_scale_global, gemma3 or 1.0),
-    (
-      'rope_base_local',
-      gemma3 or cfg.rope_base_local,
-      gemma3 or cfg.rope_base_global,
-    ),
-  ):
-    if got != want:
-      raise ValueError(
-        f'{field} must be {want!r} in a {cfg.architecture}; got {got!r}.'
-      )
-  ends = list(cfg.eos_ids)
-  scaling = (
-    None
-    if cfg.rope_scale_global == 1.0
-    else {'rope_type': 'linear', 'factor': cfg.rope_scale_global}
-  )
-  rope_global = {
-    **(scaling or {'rope_type': 'default'}),
-    'rope_theta': cfg.rope_base_global,
-  }
-  row = {
-    'architectures': [cfg.architecture],
-    'model_type': _MODEL_TYPES[cfg.architecture],
-    'vocab_size': cfg.vocab_size,
-    'hidden_size': cfg.d_model,
-    'intermediate_size': cfg.d_ff,
-    'num_hidden_layers': cfg.num_layers,
-    'num_attention_heads': cfg.num_heads,
-    'num_key_value_heads': cfg.num_kv_heads,
-    'head_dim': cfg.head_dim,
-    'hidden_activation': _HF_ACTIVATIONS[cfg.activation],
-    'rms_norm_eps': cfg.norm_eps,
-    'query_pre_attn_scalar': scalar,
-    'attn_logit_softcapping': cfg.attn_softcap,
-    'final_logit_softcapping': cfg.final_softcap,
-    'sliding_window': cfg.window,
-    'layer_types': [_LAYER_TYPES[kind] for kind in cfg.layer_kinds],
-    'rope_parameters': rope_global,
-    'rope_theta': cfg.rope_base_global,
-    'max_position_embeddings': cfg.max_positions,
-    'tie_word_embeddings': cfg.tie_embeddings,
-    'bos_token_id': cfg.bos_id,
-    'eos_token_id': ends[0] if len(ends) == 1 else ends or None,
-    'pad_token_id': 0,
-    'attention_bias': False,
-    'attention_dropout': 0.0,
-  }
-  if gemma3:
-    row['rope_parameters'] = {
-      'full_attention': rope_global,
-      'sliding_attention': {
-        'rope_type': 'default',
-        'rope_theta': cfg.rope_base_local,
-      },
-    }
-    row['rope_local_base_freq'] = cfg.rope_base_local
-    row['rope_scaling'] = scaling
-  return row
-
-
-def _read(config: Mapping[str, Any], architecture: str) -> ModelConfig:
-  for key, off in _OFF.items():
-    if config.get(key) not in off:
-      raise errors.InputError(
-        f'{key}: wanted it off, as it is not implemented; got '
-        f'{str(config[key])[:80]}.'
-      )
-  values = {**_DEFAULTS[architecture], **config}
-  activation = values['hidden_activation']
-  if not isinstance(activation, str) or activation not in _ACTIVATIONS:
-    raise errors.InputError(
-      f'hidden_activation: wanted {", ".join(_ACTIVATIONS)}; got '
-      f'{activation!r}.'
-    )
-  gemma3 = architecture == _GEMMA3
-  local_base, global_base, global_scale = (
-    _gemma3_rope(values) if gemma3 else _gemma2_rope(values)
-  )
-  num_layers = _count(values, 'num_hidden_layers')
-  kinds = _layer_kinds(values, num_layers, 6 if gemma3 else 2)
-  num_heads = _count(values, 'num_attention_heads')
-  max_positions = _count(values, 'max_position_embeddings')
-  if values['sliding_window'] is None and 'local' not in kinds:
-    window = max_positions
-  else:
-    window = _count(values, 'sliding_window')
-  for key, good, want in (
-    (
-      'num_key_value_heads',
-      num_heads % _count(values, 'num_key_value_heads') == 0,
-      f'a divisor of num_attention_heads={num_heads}',
-    ),
-    ('head_dim', _count(values, 'head_dim') % 2 == 0, 'an even number'),
-    (
-      'tie_word_embeddings',
-      isinstance(values['tie_word_embeddings'], bool),
-      'true or false',
-    ),
-  ):
-    if not good:
-      raise errors.InputError(f'{key}: wanted {want}; got {values[key]!r}.')
-  return ModelConfig(
-    vocab_size=_count(values, 'vocab_size'),
-    d_model=_count(values, 'hidden_size'),
-    d_ff=_count(values, 'intermediate_size'),
-    num_layers=num_layers,
-    num_heads=num_heads,
-    num_kv_heads=_count(values, 'num_key_value_heads'),
-    head_dim=_count(values, 'head_dim'),
-    activation=_ACTIVATIONS[activation],
-    norm_eps=_positive(values, 'rms_norm_eps'),
-    query_scale=_positive(values, 'query_pre_attn_scalar') ** -0.5,
-    attn_softcap=_softcap(values, 'attn_logit_softcapping'),
-    final_softcap=_softcap(values, 'final_logit_softcapping'),
-    qk_norm=gemma3,
-    window=window,
-    layer_kinds=kinds,
-    rope_base_local=local_base,
-    rope_base_global=global_base,
-    rope_scale_global=global_scale,
-    tie_embeddings=values['tie_word_embeddings'],
-    max_positions=max_positions,
-    bos_id=_tokens(values, 'bos_token_id', single=True)[0],
-    eos_ids=_tokens(values, 'eos_token_id', single=False),
-    architecture=architecture,
-  )
-
-
-def _layer_kinds(
-  values: Mapping[str, Any], num_layers: int, period: int
-) -> tuple[str, ...]:
-  """Returns the kinds; without `layer_types` each period ends in a global."""
-  names = values['layer_types']
-  if names is None:
-    if 'sliding_window_pattern' in values:
-      period = _count(values, 'sliding_window_pattern')
-    return tuple(
-      'local' if (layer + 1) % period else 'global'
-      for layer in range(num_layers)
-    )
-  if not isinstance(names, (list, tuple)) or len(names) != num_layers:
-    raise errors.InputError(
-      f'layer_types: wanted a list of {num_layers} names, one a layer; got '
-      f'{len(names) if isinstance(names, (list, tuple)) else names!r}.'
-    )
-  for name in names:
-    if not isinstance(name, str) or name not in _KINDS:
-      raise errors.InputError(
-        f'layer_types: wanted {" or ".join(_KINDS)}; got {name!r}.'
-      )
-  return tuple(_KINDS[name] for name in names)
-
-
-def _gemma2_rope(values: Mapping[str, Any]) -> tuple[float, float, float]:
-  """Returns (base, base, 1.0): one rotation for all layers, not scaled."""
-  field = 'rope_scaling' if values.get('rope_scaling') else 'rope_parameters'
-  base, scale = _rope(
-    values.get(field), field, values.get('rope_theta', 10_000.0)
-  )
-  if scale != 1.0:
-    raise errors.InputError(
-      f'{field}: wanted rope_type "default" in a gemma2 model; got a factor of '
-      f'{scale}.'
-    )
-  return base, base, 1.0
-
-
-def _gemma3_rope(values: Mapping[str, Any]) -> tuple[float, float, float]:
-  """Returns (local base, global base, global scale)."""
-  nested = values['rope_parameters'] or {}
-  if not isinstance(nested, Mapping) or not set(nested) <= set(_KINDS):
-    raise errors.InputError(
-      f'rope_parameters: wanted {" and ".join(_KINDS)}; got '
-      f'{sorted(nested) if isinstance(nested, Mapping) else nested!r}.'
-    )
-  rows = {}
-  for name in _KINDS:
-    row = nested.get(name) or {}
-    if not isinstance(row, Mapping):
-      raise errors.InputError(
-        f'rope_parameters.{name}: wanted an object; got {row!r}.'
-      )
-    rows[name] = row
-  scaling = values.get('rope_scaling') or {}
-  if not isinstance(scaling, Mapping):
-    raise errors.InputError(f'rope_scaling: wanted an object; got {scaling!r}.')
-  # The old key is of global layers only, and goes before the new one.
-  global_base, global_scale = _rope(
-    {**rows['full_attention'], **scaling},
-    'rope_scaling' if scaling else 'rope_parameters.full_attention',
-    values.get('rope_theta', 1_000_000.0),
-  )
-  local_base, local_scale = _rope(
-    rows['sliding_attention'],
-    'rope_parameters.sliding_attention',
-    values.get('rope_local_base_freq', 10_000.0),
-  )
-  if local_scale != 1.0:
-    raise errors.InputError(
-      'rope_parameters.sliding_attention: wanted rope_type "default"; got a '
-      f'factor of {local_scale}.'
-    )
-  return local_base, global_base, global_scale
-
-
-def _rope(row: Any, field: str, default_base: Any) -> tuple[float, float]:
-  """Returns (base, factor) of one rotation."""
-  row = {} if row is None else row
-  known = ('rope_type', 'type', 'rope_theta', 'factor')
-  if not isinstance(row, Mapping) or not set(row) <= set(known):
-    raise errors.InputError(
-      f'{field}: wanted an object with the fields {", ".join(known)}; got '
-      f'{sorted(row) if isinstance(row, Mapping) else row!r}.'
-    )
-  kind = row.get('rope_type', row.get('type', 'default'))
-  if kind not in ('default', 'linear'):
-    raise errors.InputError(
-      f'{field}.rope_type: wanted default or linear; got {kind!r}.'
-    )
-  base = _positive(
-    {f'{field}.rope_theta': row.get('rope_theta', default_base)},
-    f'{field}.rope_theta',
-  )
-  if kind == 'default':
-    return base, 1.0
-  return base, _positive(
-    {f'{field}.factor': row.get('factor')}, f'{field}.factor'
-  )
-
-
-def _count(values: Mapping[str, Any], key: str) -> int:
-  value = values[key]
-  if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-    raise errors.InputError(
-      f'{key}: wanted a whole number of at least 1; got {value!r}.'
-    )
-  return value
-
-
-def _positive(values: Mapping[str, Any], key: str) -> float:
-  value = values[key]
-  if (
-    isinstance(value, bool)
-    or not isinstance(value, (int, float))
-    or not 0 < value < math.inf
-  ):
-    raise errors.InputError(f'{key}: wanted a positive number; got {value!r}.')
-  return float(value)
-
-
-def _softcap(values: Mapping[str, Any], key: str) -> float | None:
-  return None if values[key] is None else _positive(values, key)
-
-
-def _tokens(values: Mapping[str, Any], key: str, *, single: bool) -> tuple:
-  """Returns the ids; where `single`, exactly one, which may be None."""
-  value = values[key]
-  ids = [value] if single or not isinstance(value, (list, tuple)) else value
-  ids = [i for i in ids if single or i is not None]
-  size = _count(values, 'vocab_size')
-  for i in ids:
-    if i is None:
-      continue
-    if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < size:
-      raise errors.InputError(
-        f'{key}: wanted ids of at least 0 and under vocab_size={size}; got '
-        f'{value!r}.'
-      )
-  return tuple(ids)
+    Of the experts only those that a token is sent to count, and the table of
+    per-layer inputs does not: it is looked up in, never multiplied with.  For
+    all other models these are all parameters.
+    """
+    rest = self.matrix_parameters(active=True) + self.vector_parameters()
+    return self.embedding_parameters() + rest

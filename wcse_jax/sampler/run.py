@@ -31,17 +31,21 @@ class SampleConfig:
   """A sampling run.
 
   Attributes:
-    checkpoint: a Hugging Face folder or the name of an embedded model.
+    checkpoint: whatever `checkpoints.load` takes.
     task: one of `tasks.TASKS`.
     data: folder or file of the set; empty for the task's own source.
     split: one of the task's splits, or `validation`.
     limit: problems, from the start of the split; 0 for all.
     shots: worked examples before the question.
     prompts: JSONL of those; empty for the task's own.
+    chat: `on` asks by the checkpoint's chat template, `off` by the plain
+      prompt; empty: as the checkpoint was trained, by its template if it has
+      one.
     samples_per_problem: samples of each problem.
     validation_size: training problems that are held out of `train`.
     seed: of the draws.
     dtype: `float32` or `bfloat16`, of weights and cache.
+    weights: `int8` holds the weights in int8; empty: as `dtype`.
     mesh: as `sharding.make_mesh` reads it.
     sampler: how tokens are drawn.
   """
@@ -53,10 +57,12 @@ class SampleConfig:
   limit: int = 0
   shots: int = 0
   prompts: str = ''
+  chat: str = ''
   samples_per_problem: int = 1
   validation_size: int = 500
   seed: int = 0
   dtype: str = 'float32'
+  weights: str = ''
   mesh: str = ''
   sampler: settings.SamplerConfig = dataclasses.field(
     default_factory=settings.SamplerConfig
@@ -75,10 +81,16 @@ class SampleConfig:
         raise errors.InputError(
           f'{field}: wanted a count >= {least}; got {getattr(self, field)}.'
         )
-    if self.dtype not in ('float32', 'bfloat16'):
-      raise errors.InputError(
-        f'dtype: wanted float32 or bfloat16; got {self.dtype!r}.'
-      )
+    for field, known in (
+      ('dtype', ('float32', 'bfloat16')),
+      ('weights', ('', 'int8')),
+      ('chat', ('', 'on', 'off')),
+    ):
+      if getattr(self, field) not in known:
+        wanted = ' or '.join(name or 'nothing' for name in known)
+        raise errors.InputError(
+          f'{field}: wanted {wanted}; got {getattr(self, field)!r}.'
+        )
     self.sampler.validate()
 
 
@@ -90,6 +102,7 @@ class Work:
     task: the task.
     chosen: (position in the whole split, problem) of the run.
     prompts: position -> prompt text, of every problem of the split.
+    questions: position -> what a chat model is asked, likewise.
     shots_sha256: of the worked examples.
     data_sha256: of the split's problems.
   """
@@ -97,6 +110,7 @@ class Work:
   task: base.Task
   chosen: tuple[tuple[int, records.Problem], ...]
   prompts: dict[int, str]
+  questions: dict[int, str]
   shots_sha256: str
   data_sha256: str
 
@@ -108,14 +122,11 @@ def prepare(config: SampleConfig) -> Work:
     task, config.split, validation_size=config.validation_size
   )
   shots = task.shots(config.shots)
-  prompts = {
-    position: task.prompt(problem.question, shots)
-    for position, problem in whole
-  }
   return Work(
     task=task,
     chosen=tuple(whole[: config.limit] if config.limit else whole),
-    prompts=prompts,
+    prompts={i: task.prompt(p.question, shots) for i, p in whole},
+    questions={i: task.ask(p.question, shots) for i, p in whole},
     shots_sha256=_sha256([f'{s.question}\n{s.target}' for s in shots]),
     data_sha256=_sha256([problem.to_json() for _, problem in whole]),
   )
@@ -145,9 +156,7 @@ def sample(config: SampleConfig, workdir: str) -> dict[str, float]:
   ):
     # Read before anything is written: a checkpoint that does not fit changes
     # nothing.
-    model, tokenizer = checkpoints.load(
-      config.checkpoint, dtype=config.dtype, mesh=mesh
-    )
+    model, tokenizer = _load(config, mesh)
   devices = [str(device) for device in mesh.devices.flat]
   with runlog.writing(workdir, dataclasses.asdict(config), devices=devices):
     folder.check()
@@ -156,9 +165,7 @@ def sample(config: SampleConfig, workdir: str) -> dict[str, float]:
     )
     if missing:
       if model is None:
-        model, tokenizer = checkpoints.load(
-          config.checkpoint, dtype=config.dtype, mesh=mesh
-        )
+        model, tokenizer = _load(config, mesh)
       _draw(config, work, model, tokenizer, folder, missing)
     cost = folder.cost()
     runlog.book(
@@ -181,7 +188,9 @@ def sample(config: SampleConfig, workdir: str) -> dict[str, float]:
 
 def model_name(checkpoint: str) -> str:
   """Returns the stem under which a checkpoint's samples are kept."""
-  return checkpoint.rstrip('/').rpartition('/')[2].removesuffix('.gguf')
+  name = checkpoint.rstrip('/').rpartition('/')[2].removesuffix('.gguf')
+  # A hub name may have a revision behind it.
+  return name.partition('@')[0]
 
 
 def fingerprint(config: SampleConfig, work: Work, mesh) -> dict[str, Any]:
@@ -194,7 +203,9 @@ def fingerprint(config: SampleConfig, work: Work, mesh) -> dict[str, Any]:
     'data_sha256': work.data_sha256,
     'shots': config.shots,
     'shots_sha256': work.shots_sha256,
-    'prompt_sha256': _sha256([work.task.prompt('', [])]),
+    'prompt_sha256': _sha256([work.task.prompt('', []), work.task.ask('')]),
+    'chat': config.chat,
+    'weights_in': config.weights or config.dtype,
     'stop': list(work.task.stop),
     'seed': config.seed,
     'sampler': config.sampler.fingerprint(),
@@ -208,17 +219,36 @@ def fingerprint(config: SampleConfig, work: Work, mesh) -> dict[str, Any]:
   }
 
 
-def prompt_ids(work: Work, tokenizer) -> dict[int, tuple[int, ...]]:
-  """Returns position -> prompt tokens, of every problem of the split."""
-  ids = tokenizer.prompts(list(work.prompts.values()))
+def prompt_ids(
+  work: Work, tokenizer, chat: str = ''
+) -> dict[int, tuple[int, ...]]:
+  """Returns position -> prompt tokens, of every problem of the split.
+
+  Args:
+    work: the problems.
+    tokenizer: of the model that is asked.
+    chat: see `SampleConfig`.
+  """
+  if chat == 'on' or (not chat and tokenizer.prompt_format == 'chat'):
+    ids = tokenizer.chats(
+      [[{'role': 'user', 'content': q}] for q in work.questions.values()]
+    )
+  else:
+    ids = tokenizer.prompts(list(work.prompts.values()))
   return dict(zip(work.prompts, map(tuple, ids), strict=True))
+
+
+def _load(config: SampleConfig, mesh):
+  return checkpoints.load(
+    config.checkpoint, dtype=config.dtype, mesh=mesh, weights=config.weights
+  )
 
 
 def _draw(
   config: SampleConfig, work: Work, model, tokenizer, folder, missing
 ) -> None:
   """Draws the missing shards; each is published as soon as it is whole."""
-  ids = prompt_ids(work, tokenizer)
+  ids = prompt_ids(work, tokenizer, config.chat)
   sampler = engine.Sampler(
     model,
     tokenizer,

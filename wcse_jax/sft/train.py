@@ -62,7 +62,16 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
     loop = _Loop(config, model, rows, store, judge, workdir)
     best, chosen = loop.run()
     model = nnx.merge(loop.graph, best)
-    checkpoints.export(model, tokenizer, storage.join(workdir, 'model'))
+    checkpoints.export(
+      model,
+      tokenizer,
+      storage.join(workdir, 'model'),
+      card=dataclasses.replace(
+        checkpoints.origin(config.checkpoint),
+        data=(config.train.rstrip('/').rpartition('/')[2],),
+      ),
+      prompt_format='plain',
+    )
     lengths = [len(row.tokens) for row in rows]
     seen = loop.total * config.batch_size
     result = {
@@ -228,6 +237,8 @@ class _Judge:
           data=config.data,
           split='validation',
           limit=config.validation_problems,
+          # In the format of the training.
+          chat='off',
           majority=(),
           validation_size=config.validation_size,
           sampler=config.sampler,

@@ -29,11 +29,16 @@ class Task:
     name: the task's name on the command line.
     splits: the splits that exist, without `validation`.
     stop: strings that end a sample; the text ends before them.
+    instruction: what a chat model is told behind a question without shots.
   """
 
   name: str = ''
   splits: tuple[str, ...] = ('train', 'test')
   stop: tuple[str, ...] = ()
+  instruction: str = (
+    'Solve it step by step. End with a line "The answer is X.", where X is the '
+    'final answer alone.'
+  )
 
   def __init__(self, data: str = '', prompts: str = ''):
     """`data`: folder or file of the set; `prompts`: JSONL of worked shots."""
@@ -120,6 +125,15 @@ class Task:
     """
     blocks = [f'Q: {shot.question}\nA: {shot.target.strip()}' for shot in shots]
     return '\n\n'.join([*blocks, f'Q: {question}\nA:'])
+
+  def ask(self, question: str, shots: Sequence[Shot] = ()) -> str:
+    """Returns what the user says to a chat model.
+
+    Behind shots it is the plain prompt: they show the form of an answer.
+    """
+    if shots:
+      return self.prompt(question, shots)
+    return f'{question}\n\n{self.instruction}'
 
   def completion(self, text: str) -> str:
     """Returns the training target of a solution text, without the end token."""

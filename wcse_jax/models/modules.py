@@ -1,0 +1,191 @@
+"""The modules that hold a decoder's weights, and how layers are stacked.
+
+Each Param carries the letters of its axes, from which its sharding follows.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from wcse_jax.models import config as model_config
+
+
+class Block(nnx.Module):
+  """The weights of one layer, or of G stacked layers of one kind.
+
+  A matrix `w` that is held in int8 has its scales, one an output channel, in
+  `w_scale`.
+  """
+
+  def __init__(
+    self,
+    config: model_config.ModelConfig,
+    layer: model_config.Layer,
+    *,
+    repeats: int,
+    make: 'Maker',
+  ):
+    c = config
+    D, F, C = c.d_model, layer.d_ff, c.per_layer_dim
+    N, K = c.num_heads * layer.head_dim, layer.num_kv_heads * layer.head_dim
+    weight = functools.partial(make.weight, self, repeats=repeats)
+    vector = functools.partial(make.vector, self, repeats=repeats)
+    # Of a norm that stores its gain less one.
+    gain = functools.partial(vector, value=0.0 if c.norm_plus_one else 1.0)
+
+    self.layer = layer
+    weight('q', 'DN', (D, N))
+    weight('o', 'ND', (N, D))
+    if not layer.shares_kv:
+      weight('k', 'DK', (D, K))
+      if not layer.keys_as_values:
+        weight('v', 'DK', (D, K))
+    if c.qkv_bias:
+      vector('q_bias', 'N', N, value=0.0)
+      vector('k_bias', 'K', K, value=0.0)
+      vector('v_bias', 'K', K, value=0.0)
+    weight('gate', 'DF', (D, F))
+    weight('up', 'DF', (D, F))
+    weight('down', 'FD', (F, D))
+    # Norm gains are whole on every device: they are read, never multiplied as
+    # matrices.
+    gain('attention_norm', '_', D)
+    gain('mlp_norm', '_', D)
+    if c.post_norms:
+      gain('attention_post_norm', '_', D)
+      gain('mlp_post_norm', '_', D)
+    if c.qk_norm:
+      gain('q_norm', '_', layer.head_dim)
+      if not layer.shares_kv:
+        gain('k_norm', '_', layer.head_dim)
+    if c.num_experts:
+      E, F = c.num_experts, c.expert_d_ff
+      make.plain(self, 'router', 'D_', (D, E), repeats=repeats)
+      vector('router_gain', '_', D, value=1.0)
+      vector('expert_gain', '_', E, value=1.0)
+      weight('expert_gate', 'EDF', (E, D, F))
+      weight('expert_up', 'EDF', (E, D, F))
+      weight('expert_down', 'EFD', (E, F, D))
+      gain('dense_post_norm', '_', D)
+      gain('expert_norm', '_', D)
+      gain('expert_post_norm', '_', D)
+    if C:
+      weight('own_gate', 'D_', (D, C))
+      weight('own_out', '_D', (C, D))
+      gain('own_norm', '_', D)
+    if c.layer_scalar:
+      vector('scalar', '_', 1, value=1.0)
+
+
+class Stack(nnx.Module):
+  """Consecutive layers: `repeats` times the blocks, scanned if more than one.
+
+  Attributes:
+    blocks: one block for each place in the group.
+    repeats: how often the group occurs.
+    first: index of the first layer.
+  """
+
+  def __init__(
+    self,
+    config: model_config.ModelConfig,
+    first: int,
+    places: int,
+    repeats: int,
+    *,
+    make: 'Maker',
+  ):
+    self.first = first
+    self.repeats = repeats
+    self.blocks = nnx.List(
+      [
+        Block(config, layer, repeats=repeats, make=make)
+        for layer in config.layers[first : first + places]
+      ]
+    )
+
+
+class Maker:
+  """Makes Params with the letters of their axes, on the modules they are of."""
+
+  def __init__(self, dtype: Any, rngs: nnx.Rngs, *, int8: bool):
+    self._dtype = dtype
+    self._rngs = rngs
+    self._int8 = int8
+
+  def weight(self, module, name, letters, shape, *, repeats: int = 1) -> None:
+    """Sets a matrix that may be held in int8."""
+    if not self._int8:
+      return self.plain(module, name, letters, shape, repeats=repeats)
+    # Of a table a row is a channel, of a product's factor a column.
+    table = letters == 'VD'
+    channels = letters[:1] if table else letters.replace(letters[-2], '')
+    sizes = shape[:1] if table else (*shape[:-2], shape[-1])
+    if repeats > 1:
+      letters, channels = 'L' + letters, 'L' + channels
+      shape, sizes = (repeats, *shape), (repeats, *sizes)
+    start = jnp.zeros(shape, jnp.int8)
+    scale = jnp.ones(sizes, jnp.float32)
+    setattr(module, name, nnx.Param(start, letters=letters))
+    setattr(module, f'{name}_scale', nnx.Param(scale, letters=channels))
+    return None
+
+  def plain(self, module, name, letters, shape, *, repeats: int = 1) -> None:
+    """Sets a matrix with a random start."""
+    # Embedding rows are scaled up by sqrt(D) on the way in: a start of
+    # 1 / sqrt(D) gives unit variance there and unit logits at the head.
+    fan_in = shape[-1] if letters == 'VD' else shape[-2]
+    if repeats > 1:
+      letters, shape = 'L' + letters, (repeats, *shape)
+    start = jax.random.normal(self._rngs.params(), shape, jnp.float32)
+    start = (start * fan_in**-0.5).astype(self._dtype)
+    setattr(module, name, nnx.Param(start, letters=letters))
+
+  def vector(
+    self, module, name, letters, size: int, *, value: float, repeats: int = 1
+  ) -> None:
+    """Sets a vector that starts at one value."""
+    shape = (size,)
+    if repeats > 1:
+      letters, shape = 'L' + letters, (repeats, size)
+    start = jnp.full(shape, value, self._dtype)
+    setattr(module, name, nnx.Param(start, letters=letters))
+
+
+def held(module, name: str) -> tuple[jax.Array, jax.Array | None]:
+  """Returns (matrix, its scales); None where it is not held in int8."""
+  scale = getattr(module, f'{name}_scale', None)
+  whole = getattr(module, name)[...]
+  return whole, None if scale is None else scale[...]
+
+
+def layout(
+  layers: tuple[model_config.Layer, ...], scan: bool
+) -> list[tuple[int, int, int]]:
+  """Returns (first layer, blocks in the group, repeats) of each stack.
+
+  Each stack takes the group whose repeats cover most of what is left; of equal
+  ones, the shortest.
+  """
+  count = len(layers)
+  if not scan:
+    return [(i, 1, 1) for i in range(count)]
+  stacks = []
+  first = 0
+  while first < count:
+    best = (1, 1)
+    for period in range(1, (count - first) // 2 + 1):
+      repeats = 1
+      while (
+        layers[first : first + period]
+        == layers[first + period * repeats : first + period * (repeats + 1)]
+      ):
+        repeats += 1
+      if repeats > 1 and period * repeats > best[0] * best[1]:
+        best = (period, repeats)
+    stacks.append((first, *best))
+    first += best[0] * best[1]
+  return stacks
