@@ -62,7 +62,7 @@ _GEMMA4 = _COMMON | {
       'partial_rotary_factor': 0.25,
       'rope_theta': 2000.0,
     },
-    _LOCAL: {'rope_type': 'default', 'rope_theta': 100.0},
+    _LOCAL: {'rope_type': 'default', 'rope_theta': 1000.0},
   },
 }
 # Keys double as values in global layers, which have fewer heads of them.
@@ -84,7 +84,7 @@ _QWEN2 = _COMMON | {
   'use_sliding_window': False,
   'sliding_window': 32,
   'max_window_layers': 2,
-  'rope_parameters': {'rope_type': 'default', 'rope_theta': 500.0},
+  'rope_parameters': {'rope_type': 'default', 'rope_theta': 10_000.0},
 }
 _LLAMA = _COMMON | {
   'model_type': 'llama',
@@ -97,8 +97,8 @@ _LLAMA = _COMMON | {
   'attention_bias': False,
   'mlp_bias': False,
 }
-# Of the eight wave lengths, three stay, three are in the smoothed band of 32
-# to 128 tokens, and two are stretched.
+# Of the eight wave lengths two stay, two are in the smoothed band of 32 to 128
+# tokens, and four are stretched.
 _LLAMA3_ROPE = {
   'rope_type': 'llama3',
   'factor': 8.0,
@@ -120,7 +120,7 @@ ROWS: dict[str, dict[str, Any]] = {
     'head_dim': 16,
     # What the first checkpoints say, and what is meant is the tanh form.
     'hidden_act': 'gelu',
-    'rope_theta': 500.0,
+    'rope_theta': 10_000.0,
     'rope_scaling': None,
   },
   'gemma2': _GEMMA
@@ -133,7 +133,7 @@ ROWS: dict[str, dict[str, Any]] = {
     'sliding_window': 32,
     'attn_logit_softcapping': 15.0,
     'final_logit_softcapping': 5.0,
-    'rope_parameters': {'rope_type': 'default', 'rope_theta': 500.0},
+    'rope_parameters': {'rope_type': 'default', 'rope_theta': 10_000.0},
   },
   'gemma3': _GEMMA
   | {
@@ -144,8 +144,8 @@ ROWS: dict[str, dict[str, Any]] = {
     'query_pre_attn_scalar': 6,
     'sliding_window': 32,
     'rope_parameters': {
-      _GLOBAL: {'rope_type': 'linear', 'factor': 8.0, 'rope_theta': 2000.0},
-      _LOCAL: {'rope_type': 'default', 'rope_theta': 100.0},
+      _GLOBAL: {'rope_type': 'linear', 'factor': 8.0, 'rope_theta': 20_000.0},
+      _LOCAL: {'rope_type': 'default', 'rope_theta': 1000.0},
     },
   },
   # As E2B: inputs to every layer, half of the layers without keys and values
@@ -191,12 +191,12 @@ ROWS: dict[str, dict[str, Any]] = {
   'llama': _LLAMA
   | {
     'tie_word_embeddings': False,
-    'rope_parameters': _LLAMA3_ROPE | {'rope_theta': 100.0},
+    'rope_parameters': _LLAMA3_ROPE | {'rope_theta': 2000.0},
   },
   'llama_tied': _LLAMA
   | {
     'tie_word_embeddings': True,
-    'rope_theta': 100.0,
+    'rope_theta': 2000.0,
     'rope_scaling': _LLAMA3_ROPE | {'factor': 32.0},
   },
 }
@@ -339,7 +339,7 @@ def _draw(
     sign = rng.choice([-1, 1], shape)
     centre, spread = (0.8 * sign - 1, 0.1) if less_one else (1.6 * sign, 0.2)
   elif 'norm' in name:
-    gain = 1.3 if less_one else 1.0
+    gain = 1.2 if less_one else 1.0
     if row['model_type'] == 'gemma4_text':
       # It scales nothing before its softmax, and ten layers that add much
       # would make much of a difference in the last bit.
@@ -362,7 +362,7 @@ def _draw(
     spread *= 1 + less_one
   elif 'q_proj' in name or 'k_proj' in name:
     # Attention that prefers some tokens to others.
-    spread *= 1.5
+    spread *= 1.2
   elif 'o_proj' in name or 'mlp.down_proj' in name:
     spread *= 1.2
   drawn = centre + spread * rng.normal(size=shape)

@@ -12,7 +12,10 @@ import math
 import os
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from absl import logging
+from flax import nnx
 
 from wcse_jax import checkpoints, errors, runlog, sharding, storage
 from wcse_jax.checkpoints import card
@@ -209,10 +212,7 @@ def _most(counts: collections.Counter[str]) -> str:
 
 
 def _size(model, dtype: str) -> dict[str, int]:
-  import jax
-  import jax.numpy as jnp
-  from flax import nnx
-
+  """Returns the number of weights, and their bytes in this type."""
   leaves = jax.tree.leaves(nnx.state(model, nnx.Param))
   count = sum(leaf.size for leaf in leaves)
   return {'parameters': count, 'bytes': count * jnp.dtype(dtype).itemsize}

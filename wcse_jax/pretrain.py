@@ -15,8 +15,7 @@ from flax import nnx
 from wcse_jax import checkpoints, storage
 from wcse_jax import tokenizer as tokenizers
 from wcse_jax.models import config as model_config
-from wcse_jax.models import hf_config
-from wcse_jax.models import transformer
+from wcse_jax.models import hf_config, transformer
 from wcse_jax.sft import data, settings, train
 from wcse_jax.tasks import arith
 

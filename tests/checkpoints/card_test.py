@@ -319,3 +319,20 @@ def test_a_card_that_was_written_is_read_back(tmp_path):
   again = card.read(folder)
   assert (again.license, again.license_name) == ('other', 'a: "b')
   assert '`org/a`' in again.notes[0]
+
+
+def test_links_out_of_the_folder_are_not_followed(tmp_path):
+  secret = tmp_path / 'secret.txt'
+  secret.write_text('key')
+  folder = tmp_path / 'model'
+  folder.mkdir()
+  (folder / 'LICENSE').symlink_to(secret)
+  (folder / 'NOTICE').write_text('mine')
+  assert card.read(str(folder)).license_files == {'NOTICE': b'mine'}
+  # As a cache of the hub has it.
+  snapshot = tmp_path / 'hub' / 'snapshots' / 'abc'
+  snapshot.mkdir(parents=True)
+  (tmp_path / 'hub' / 'blobs').mkdir()
+  (tmp_path / 'hub' / 'blobs' / '12').write_text('terms')
+  (snapshot / 'LICENSE').symlink_to('../../blobs/12')
+  assert card.read(str(snapshot)).license_files == {'LICENSE': b'terms'}

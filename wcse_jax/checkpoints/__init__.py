@@ -34,6 +34,8 @@ _HUB_FILES = (
   'tokenizer_config.json',
   'special_tokens_map.json',
   'chat_template.jinja',
+  'tokenizer.model',
+  'prompt_format.json',
   'README.md',
   'LICENSE*',
   'NOTICE*',
@@ -350,7 +352,9 @@ def _finish(
     )
     for name, data in written.items():
       storage.publish(storage.join(folder, name), data)
-  names = [n for n in storage.files(folder) if n != 'manifest.json']
+  # Who writes may hold the folder's lock.
+  aside = ('manifest.json', '.lock')
+  names = [n for n in storage.files(folder) if n not in aside]
   storage.publish_json(
     storage.join(folder, 'manifest.json'),
     {

@@ -323,12 +323,26 @@ def _license_files(folder: str) -> dict[str, bytes]:
   for name in storage.names(folder):
     if not _TERMS.fullmatch(name):
       continue
-    data = _start(storage.join(folder, name), _TERMS_BYTES + 1)
+    path = storage.join(folder, name)
+    data = _start(path, _TERMS_BYTES + 1) if _inside(path, folder) else None
     if data is None or len(data) > _TERMS_BYTES or len(found) == _TERMS_FILES:
       logging.warning('model card: %s of %s is left out.', name, folder)
       continue
     found[name] = data
   return found
+
+
+def _inside(path: str, folder: str) -> bool:
+  """Returns whether a file lies in the folder, whatever links lead to it.
+
+  A link out of the folder would pass on any file of this machine.  In a cache
+  of the hub the files of a snapshot are links to blobs two folders above.
+  """
+  if '://' in path:
+    return True
+  root = os.path.realpath(folder)
+  blobs = os.path.join(os.path.dirname(os.path.dirname(root)), 'blobs')
+  return os.path.dirname(os.path.realpath(path)) in (root, blobs)
 
 
 def _front_matter(path: str) -> dict[str, list[str]]:

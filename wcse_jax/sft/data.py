@@ -110,17 +110,19 @@ def encode(
   """Returns the examples that fit `max_length` tokens; the others are logged.
 
   Prompt and completion are encoded apart and joined, so that no merge crosses
-  the seam, and the end token is a target.
+  the seam; the completion is a space and the stripped text, and the end token
+  is a target.
 
   Raises:
     InputError: if none fits.
   """
   prompts = tokenizer.prompts([e.prompt for e in examples])
-  completions = tokenizer.encode_all([e.completion for e in examples])
+  texts = [e.completion.strip() for e in examples]
+  completions = tokenizer.encode_all([f' {text}' for text in texts])
   found = []
-  for prompt, completion in zip(prompts, completions, strict=True):
+  for prompt, text, completion in zip(prompts, texts, completions, strict=True):
     tokens = (*prompt, *completion, tokenizer.end_id)
-    if completion and len(tokens) <= max_length:
+    if text and len(tokens) <= max_length:
       found.append(Encoded(tokens, len(prompt)))
   dropped = len(examples) - len(found)
   if not found:
