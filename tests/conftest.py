@@ -12,6 +12,7 @@ import families
 import ml_dtypes
 import numpy as np
 import pytest
+import references
 
 from wcse_jax import records
 
@@ -61,10 +62,10 @@ def hf_folders(tmp_path_factory, hf_tensors) -> dict[tuple[str, str], str]:
 
 
 @pytest.fixture(scope='session')
-def goldens(tmp_path_factory) -> dict[str, families.Golden]:
+def goldens(tmp_path_factory) -> dict[str, references.Golden]:
   """The committed goldens by family, each with its folder."""
   root = tmp_path_factory.mktemp('goldens')
-  return _Made(lambda family: families.read_golden(family, root / family))
+  return _Made(lambda family: references.read_golden(family, root / family))
 
 
 @pytest.fixture(scope='session')
@@ -88,7 +89,7 @@ class _Made(dict):
 class _Ours:
   """Models, logits and samples, so that nothing is compiled twice."""
 
-  def __init__(self, goldens: Mapping[str, families.Golden]):
+  def __init__(self, goldens: Mapping[str, references.Golden]):
     from flax import nnx
 
     from wcse_jax import checkpoints
@@ -117,15 +118,14 @@ class _Ours:
   def samples(self, family: str) -> list[records.Sample]:
     """Returns the greedy sample of each prompt.
 
-    Two slots and scanned layers: the prompts have to take turns, and what an
-    accelerator would run is run.
+    Of scanned layers, as an accelerator runs them.
     """
     return self._samples[family]
 
   def _compute(self, key: tuple[str, str, bool]) -> list[np.ndarray]:
     prompts = self._goldens[key[0]].prompts
     logits_BTV = np.asarray(
-      self.forward(self.model(*key), families.padded(prompts))
+      self.forward(self.model(*key), references.padded(prompts))
     )
     return [
       logits_TV[: len(prompt_T)]
@@ -143,7 +143,7 @@ class _Ours:
       settings.SamplerConfig(
         temperature=0.0,
         max_new_tokens=golden.drawn.shape[1],
-        slots=2,
+        slots=3,
         prefill_batch=3,
       ),
     )

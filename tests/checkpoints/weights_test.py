@@ -232,3 +232,15 @@ def test_loading_holds_little_more_than_the_weights(dtype, tmp_path):
   found = json.loads(re.search(r'\{.*\}', done.stdout)[0])
   assert found['final'] >= size * (1 if dtype == 'float32' else 0.5)
   assert found['peak'] <= 1.3 * found['final'] + 2 * found['largest']
+
+
+def test_no_parameter_is_taken_for_the_scales_of_another(hf_folders):
+  for family in _FAMILIES:
+    model = hf.load(hf_folders[family, 'float32'])
+    for module in (model, *(b for s in model.stacks for b in s.blocks)):
+      names = {
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, nnx.Param)
+      }
+      assert not {f'{name}_scale' for name in names} & names

@@ -17,6 +17,7 @@ import tempfile
 
 import families
 import numpy as np
+import references
 
 
 # Every so many positions, and at the last one, the logits are kept.
@@ -37,17 +38,17 @@ def make(name: str, path: pathlib.Path) -> None:
   """
   row, tensors = families.ROWS[name], families.named(name)
   with tempfile.TemporaryDirectory() as folder:
-    model = families.reference(families.write(folder, row, tensors))
+    model = references.load(families.write(folder, row, tensors))
   prompts = families.prompts(row)
   rows, positions, logits, drawn, logprobs = [], [], [], [], []
   for i, prompt_T in enumerate(prompts):
-    more_T = families.reference_greedy(model, prompt_T, _MORE)
-    logits_TV = families.reference_logits(model, [*prompt_T, *more_T])
+    more_T = references.greedy(model, prompt_T, _MORE)
+    logits_TV = references.logits(model, [*prompt_T, *more_T])
     # Position t decides on token t + 1.
     chosen_TV = np.float64(logits_TV[len(prompt_T) - 1 : -1])
     best_T = np.sort(chosen_TV)[:, -1]
     margin = (best_T - np.sort(chosen_TV)[:, -2]).min()
-    if len(set(more_T[_MORE // 2 :])) < 8 or margin < _MARGIN:
+    if len(set(more_T[_MORE // 2 :])) < 7 or margin < _MARGIN:
       raise ValueError(f'{name}: prompt {i}: a loop, or a margin of {margin}.')
     sums_T = np.log(np.exp(chosen_TV).sum(axis=-1))
     at = sorted({*range(0, len(prompt_T), _STEP), len(prompt_T) - 1})

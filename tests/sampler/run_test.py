@@ -345,3 +345,102 @@ def test_a_killed_run_ends_with_the_bytes_of_an_undisturbed_one(
 @pytest.mark.slow
 def test_a_run_killed_twenty_times_ends_with_the_same_bytes(config, tmp_path):
   _survives(config, tmp_path, kills=20)
+
+
+_TEMPLATE = (
+  "{{ bos_token }}{% for m in messages %}Q {{ m['content'] }} {% endfor %}"
+  '{% if add_generation_prompt %}A:{% endif %}'
+)
+
+
+@pytest.fixture(scope='module')
+def instructed(tiny, tmp_path_factory):
+  """A copy of the model with a chat template; do not change it."""
+  folder = tmp_path_factory.mktemp('chat') / 'tiny'
+  shutil.copytree(tiny, folder)
+  (folder / 'manifest.json').unlink()
+  (folder / 'chat_template.jinja').write_text(_TEMPLATE)
+  return str(folder)
+
+
+def _asked(config, checkpoint, chat=''):
+  """Returns the texts of the prompts, start token and all."""
+  work = run.prepare(config)
+  with checkpoints.opened(checkpoint) as found:
+    tokenizer = found.tokenizer()
+  ids = run.prompt_ids(work, tokenizer, chat)
+  assert all(row[0] == 2 and 2 not in row[1:] for row in ids.values())
+  return work, {i: tokenizer.decode(row) for i, row in ids.items()}
+
+
+def test_an_instructed_model_is_asked_by_its_template(config, tiny, instructed):
+  work, plain = _asked(config, tiny)
+  # Decoding puts the space back that a text begins with.
+  assert {i: text.strip() for i, text in plain.items()} == work.prompts
+  _, by_template = _asked(config, instructed)
+  for i, text in by_template.items():
+    assert text.strip() == f'Q {work.questions[i]} A:'
+    assert work.task.instruction in text
+  assert _asked(config, instructed, 'on')[1] == by_template
+  assert _asked(config, instructed, 'off')[1] == plain
+  with pytest.raises(errors.InputError, match='wanted a chat template'):
+    _asked(config, tiny, 'on')
+
+
+def test_shots_stand_in_the_question_of_an_instructed_model(config, instructed):
+  work, asked = _asked(dataclasses.replace(config, shots=2), instructed)
+  for i, text in asked.items():
+    assert text.strip() == f'Q {work.prompts[i]} A:'
+    assert work.prompts[i].count('\nA:') == 3
+
+
+def test_a_model_trained_in_the_plain_format_is_asked_in_it(
+  config, tiny, instructed, tmp_path
+):
+  folder = tmp_path / 'tuned'
+  model, tokenizer = checkpoints.load(instructed)
+  checkpoints.export(model, tokenizer, str(folder), prompt_format='plain')
+  assert (folder / 'chat_template.jinja').read_text() == _TEMPLATE
+  assert _asked(config, str(folder))[1] == _asked(config, tiny)[1]
+  # And through another format.
+  model, tokenizer = checkpoints.load(str(folder))
+  checkpoints.export_orbax(model, tokenizer, str(tmp_path / 'orbax'))
+  assert _asked(config, str(tmp_path / 'orbax'))[1] == _asked(config, tiny)[1]
+
+
+def test_how_a_model_is_asked_is_in_the_fingerprint(config, instructed):
+  from wcse_jax import sharding
+
+  def fingerprint(**changes):
+    changed = dataclasses.replace(config, **changes)
+    mesh = sharding.make_mesh('')
+    return run.fingerprint(changed, run.prepare(changed), mesh)
+
+  base = fingerprint()
+  for changes in (
+    {'checkpoint': instructed},
+    {'chat': 'off'},
+    {'weights': 'int8'},
+  ):
+    assert fingerprint(**changes) != base
+
+
+@pytest.mark.parametrize(
+  ('change', 'named'),
+  [
+    ({'chat': 'yes'}, "chat: wanted nothing or on or off; got 'yes'"),
+    ({'weights': 'int4'}, "weights: wanted nothing or int8; got 'int4'"),
+  ],
+)
+def test_an_unknown_way_is_named(config, change, named):
+  with pytest.raises(errors.InputError) as caught:
+    dataclasses.replace(config, **change).validate()
+  assert named in str(caught.value)
+
+
+def test_samples_with_int8_weights(config, tmp_path):
+  cost = run.sample(
+    dataclasses.replace(config, weights='int8', samples_per_problem=1),
+    str(tmp_path),
+  )
+  assert cost['decode_tokens'] > 0

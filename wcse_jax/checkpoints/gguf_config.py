@@ -4,7 +4,7 @@ GGUF leaves out what its readers know of a family: that is filled in with what
 the family's published models have.
 
 Source: the converter of llama.cpp (conversion/{base,gemma,llama,qwen}.py) for
-what each key holds and its loader (src/models/gemma4.cpp) for what a missing key
+what each key holds, its loader (src/models/gemma4.cpp) for what a missing key
 of Gemma 4 means; the published models' config.json for what files of Gemma 2
 and 3 leave out; transformers 5, the configuration files of models/{gemma,
 gemma2,gemma3,gemma4,qwen2,llama}, for the spelling.
