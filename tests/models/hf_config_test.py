@@ -338,6 +338,8 @@ def test_refuses_to_write_what_the_class_cannot_say(change, named):
     (_hf('gemma3', text_config={'attention_bias': True}), 'attention_bias'),
     (_hf('gemma3', text_config=_hf('llama')), 'text_config'),
     (_hf('gemma2', quantization_config={'bits': 4}), 'quantization_config'),
+    (_hf('gemma2', auto_map={'AutoModel': 'own.Model'}), 'auto_map'),
+    (_hf('gemma3', auto_map={'AutoModel': 'own.Model'}), 'auto_map'),
     (_hf('gemma2', hidden_activation='silu'), 'hidden_activation'),
     (_hf('gemma2', hidden_activation=None), 'hidden_activation'),
     (_hf('gemma2', rope_scaling=_LINEAR), 'rope_scaling'),

@@ -301,6 +301,7 @@ def _check_unused(
         f'{source.where(name)}: tensor {name} is not of the model that '
         'config.json states.'
       )
+  names = names.union(getattr(source, 'unused', ()))
   if names:
     logging.info('%d tensors not used: %s', len(names), sorted(names))
 

@@ -32,6 +32,8 @@ _OFF: dict[str, tuple[Any, ...]] = {
   'mlp_bias': (None, False),
   'use_bidirectional_attention': (None, False, 'vision'),
   'quantization_config': (None,),
+  # A model that brings code of its own, which is never run.
+  'auto_map': (None, {}),
   'partial_rotary_factor': (None, 1, 1.0),
 }
 

@@ -38,11 +38,11 @@ class Block(nnx.Module):
 
     self.layer = layer
     weight('q', 'DN', (D, N))
-    weight('o', 'ND', (N, D))
     if not layer.shares_kv:
       weight('k', 'DK', (D, K))
       if not layer.keys_as_values:
         weight('v', 'DK', (D, K))
+    weight('o', 'ND', (N, D))
     if c.qkv_bias:
       vector('q_bias', 'N', N, value=0.0)
       vector('k_bias', 'K', K, value=0.0)
