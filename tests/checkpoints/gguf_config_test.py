@@ -68,7 +68,8 @@ def test_numbers_have_the_digits_that_they_were_written_with(read):
   row = read('gemma2')
   # As float32, 1e-5 is 9.999999747378752e-06.
   assert row['rms_norm_eps'] == 1e-5
-  assert row['rope_parameters']['rope_theta'] == 500.0
+  written = families.ROWS['gemma2']['rope_parameters']['rope_theta']
+  assert row['rope_parameters']['rope_theta'] == written
 
 
 @pytest.mark.parametrize(

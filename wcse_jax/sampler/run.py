@@ -143,6 +143,8 @@ def sample(config: SampleConfig, workdir: str) -> dict[str, float]:
       another fingerprint; nothing is compiled or written before that.
   """
   config.validate()
+  # Of what may be wrong this is told fastest.
+  checkpoints.read_config(config.checkpoint)
   work = prepare(config)
   mesh = sharding.make_mesh(config.mesh)
   print_ = fingerprint(config, work, mesh)
