@@ -21,7 +21,7 @@ _LIMIT = 1e-4
 _BFLOAT16_LIMIT = 1e-2
 
 # Whose samples tests/models/golden_test.py draws anyway.
-_QUICK = ('gemma4_e', 'qwen2_window')
+_QUICK = ('gemma4_e',)
 
 
 @pytest.fixture(scope='module')

@@ -88,7 +88,10 @@ def _direct(model, rows):
 
 @pytest.mark.parametrize(
   ('name', 'longest', 'full'),
-  [('tiny-wc', 47, True), ('tiny-student', 32, False)],
+  [
+    ('tiny-wc', 47, True),
+    pytest.param('tiny-student', 32, False, marks=pytest.mark.slow),
+  ],
 )
 def test_scores_are_the_models(tmp_path, name, longest, full):
   rows = [{'tokens': [2]}, *_rows(longest=longest)]

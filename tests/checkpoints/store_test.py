@@ -45,7 +45,16 @@ def test_a_model_and_its_tokenizer_come_back(exported):
   assert (exported / 'weights' / '00000' / '_CHECKPOINT_METADATA').exists()
 
 
-@pytest.mark.parametrize('family', tuple(families.ROWS))
+_QUICK = ('gemma4_moe', 'qwen2')
+
+
+@pytest.mark.parametrize(
+  'family',
+  [
+    name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow)
+    for name in families.ROWS
+  ],
+)
 def test_every_family_on_another_mesh(
   family, hf_folders, tmp_path, monkeypatch
 ):

@@ -14,7 +14,7 @@ import pytest
 
 
 _SCRIPT = """
-import json, math, time
+import json, math, sys, time
 import jax, jax.numpy as jnp
 from flax import nnx
 from jax.experimental import topologies
@@ -84,23 +84,29 @@ def run(program, *arguments, **options):
   }
 
 ids = struct((64, 1), jnp.int32, 'BT')
-print(json.dumps({
+found = {
   'layers': model.config.num_layers,
   'stacks': [stack.repeats for stack in model.stacks],
   'weights': size(state),
   'cache': size(cache),
-  'decode': run(decode, state, ids, ids, cache, donate_argnums=3),
-  'forward': run(forward, state, struct((8, 1024), jnp.int32, 'BT')),
-}))
+}
+if sys.argv[1] == 'decode':
+  found |= run(decode, state, ids, ids, cache, donate_argnums=3)
+else:
+  found |= run(forward, state, struct((8, 1024), jnp.int32, 'BT'))
+print(json.dumps(found))
 """
 # Of a v5e chip.
 _HBM = 16 * 10**9
 
 
-def test_compiles_scanned_and_fits_with_the_cache_in_place():
+@pytest.mark.parametrize(
+  'program', ['decode', pytest.param('forward', marks=pytest.mark.slow)]
+)
+def test_compiles_scanned_and_fits(program):
   pytest.importorskip('libtpu')
   done = subprocess.run(
-    [sys.executable, '-c', _SCRIPT],
+    [sys.executable, '-c', _SCRIPT, program],
     env={
       **os.environ,
       'XLA_FLAGS': '',
@@ -116,13 +122,13 @@ def test_compiles_scanned_and_fits_with_the_cache_in_place():
     check=True,
   )
   found = json.loads(done.stdout.strip().splitlines()[-1])
-  print(json.dumps(found, indent=2))
+  print(program, json.dumps(found, indent=2))
   # One scan over the 23 pairs of layers: its time does not grow with depth.
   assert found['layers'] == 46
   assert found['stacks'] == [23]
-  for program in (found['decode'], found['forward']):
-    assert program['arguments'] >= found['weights']
-    used = program['arguments'] + program['temporary'] + program['output']
-    assert used - program['aliased'] < _HBM
-  # The whole cache is updated in place.
-  assert found['decode']['aliased'] >= found['cache']
+  assert found['arguments'] >= found['weights']
+  used = found['arguments'] + found['temporary'] + found['output']
+  assert used - found['aliased'] < _HBM
+  if program == 'decode':
+    # The whole cache is updated in place.
+    assert found['aliased'] >= found['cache']

@@ -68,7 +68,7 @@ def whole(models):
 # The same numbers by every way through the model.
 
 
-@pytest.mark.parametrize('family', _each('gemma4_e'))
+@pytest.mark.parametrize('family', _each('gemma3'))
 def test_scanned_equals_unrolled(family, models, whole):
   tokens_BT, want_BTV = whole(family)
   model = models(family, True)
@@ -81,7 +81,7 @@ def test_scanned_equals_unrolled(family, models, whole):
 @pytest.mark.parametrize(
   'scan', [False, pytest.param(True, marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize('family', _each('gemma4_e'))
+@pytest.mark.parametrize('family', _each('gemma3'))
 def test_prefill_and_decode_equal_the_whole(family, scan, models, whole):
   tokens_BT, want_BTV = whole(family)
   model = models(family, scan)
@@ -115,7 +115,7 @@ def _spread(model, mesh):
   assert table_VD.sharding.shard_shape((V, D)) == want
 
 
-@pytest.mark.parametrize('family', _each('gemma4_moe'))
+@pytest.mark.parametrize('family', _each('gemma3'))
 def test_sharded_forward_equals_one_device(family, hf_folders, whole):
   tokens_BT, want_BTV = whole(family)
   # The one key/value head of multi-query attention cannot be split.
