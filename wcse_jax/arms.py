@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from wcse_jax import errors, records
+from wcse_jax import errors, records, selection
 from wcse_jax.metrics import measure
 from wcse_jax.sft import data
 from wcse_jax.tasks import base
@@ -34,8 +34,9 @@ def examples(
   problems: Sequence[records.Problem],
   graded: Mapping[str, Graded],
   pools: Mapping[str, range],
+  rules: selection.Selection | None = None,
 ) -> list[data.Example]:
-  """Returns the training examples of an arm: every right sample of its pool.
+  """Returns the training examples of an arm, those of its pool that fit.
 
   Args:
     arm: one of `ARMS`.
@@ -43,31 +44,54 @@ def examples(
     problems: the training problems.
     graded: samples and grades of `wc` and `se`.
     pools: the sample indices that `wc` and `se` may use at this budget.
+    rules: which samples to take; None: every right one.
 
   Raises:
-    InputError: if no sample of the pool is right.
+    InputError: if no sample of the pool fits.
   """
   if arm == 'human':
     return [data.example(task, p, p.solution) for p in problems]
+  rows, counts = choose(arm, task, problems, graded, pools, rules)
+  if not rows:
+    dropped = ', '.join(
+      f'{name} {counts[name]}'
+      for name in ('right', 'sound', 'distinct', 'per_problem')
+    )
+    raise errors.InputError(
+      f'arm {arm}: none of the {counts["rows"]} samples of its pool is right '
+      f'and fits; there is nothing to train on (dropped by rule: {dropped}).'
+    )
+  return [data.example(task, row.problem, row.sample.text) for row in rows]
+
+
+def choose(
+  arm: str,
+  task: base.Task,
+  problems: Sequence[records.Problem],
+  graded: Mapping[str, Graded],
+  pools: Mapping[str, range],
+  rules: selection.Selection | None = None,
+) -> tuple[list[selection.Row], dict[str, int]]:
+  """Returns the samples of an arm and what each rule dropped.
+
+  Arguments are as in `examples`, but that the arm `human` has no samples; the
+  counts are those of `selection.select`.
+  """
   role = 'se' if arm == 'se' else 'wc'
   pool = pools[role]
   if arm == 'wc_number_matched':
     pool = pool[: len(pools['se'])]
   source = graded[role]
-  right = {
-    (g.problem_id, g.index)
-    for g in source.grades
-    if g.correct and g.index in pool
-  }
   where = {problem.id: problem for problem in problems}
-  found = [
-    data.example(task, where[s.problem_id], s.text)
-    for s in sorted(source.samples, key=lambda s: (s.problem_id, s.index))
-    if (s.problem_id, s.index) in right
-  ]
-  if not found:
-    raise errors.InputError(
-      f'arm {arm}: none of the {len(pool)} samples per problem is right; '
-      'there is nothing to train on.'
-    )
-  return found
+  grades = {
+    (g.problem_id, g.index): g for g in source.grades if g.index in pool
+  }
+  return selection.select(
+    [
+      selection.Row(where[s.problem_id], s, grades[s.problem_id, s.index])
+      for s in source.samples
+      if (s.problem_id, s.index) in grades
+    ],
+    rules or selection.Selection(),
+    task.chain,
+  )

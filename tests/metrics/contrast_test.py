@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wcse_jax import records
-from wcse_jax.metrics import contrast, measure
+from wcse_jax.metrics import contrast, coverage, extrapolation, measure
 
 
 def table(rates, samples, seed):
@@ -89,3 +89,103 @@ def test_other_problems_are_refused(pair):
   other = table([0.5] * 3, 4, seed=0)
   with pytest.raises(ValueError, match='same problems'):
     contrast.gap(pair[0], other, 1, 1)
+
+
+def test_compare_has_the_measures_of_one_less_those_of_the_other(pair):
+  weak, strong = pair
+  ks = [1, 8]
+  got = contrast.compare(weak, strong, ks)
+  a, b = measure.measure(weak, ks), measure.measure(strong, ks)
+  for name in ('coverage', 'majority'):
+    for row, x, y in zip(got[name], a[name], b[name], strict=True):
+      assert row['k'] == x['k']
+      assert row['value'] == pytest.approx(x['value'] - y['value'])
+      assert row['low'] < row['value'] < row['high']
+  assert got['pass@1']['value'] == pytest.approx(
+    a['pass@1']['value'] - b['pass@1']['value']
+  )
+  assert got['coverage'][1] == pytest.approx(
+    {'k': 8, **contrast.gap(weak, strong, 8, 8)}
+  )
+  assert got['false_positive_rate']['value'] is None
+  assert got['diversity'] == []
+
+
+def test_compare_takes_the_problems_that_both_have():
+  rates = np.full(6, 0.5)
+  a, b = table(rates, 8, seed=5), table(rates, 4, seed=6)
+  got = contrast.compare(a.restrict(0, 8), b, [4, 8])
+  assert [row['n'] for row in got['coverage']] == [6, 0]
+  assert got['coverage'][1]['value'] is None
+
+
+def test_pairing_narrows_the_interval_of_models_alike():
+  rates = np.random.default_rng(7).beta(0.3, 0.8, 300)
+  a, b = table(rates, 32, seed=8), table(rates, 32, seed=9)
+  got = contrast.compare(a, b, [1, 4])
+  for name in ('coverage', 'majority'):
+    for at, row in enumerate(got[name]):
+      apart = [measure.measure(t, [1, 4])[name][at] for t in (a, b)]
+      unpaired = np.hypot(*(one['high'] - one['low'] for one in apart))
+      assert row['high'] - row['low'] < 0.7 * unpaired
+
+
+def test_compare_by_level_and_subject():
+  made = []
+  for seed in (1, 2):
+    problems = [
+      records.Problem(
+        id=f'p{q}',
+        task='t',
+        question='',
+        answer='',
+        level=str(q % 2),
+        subject='s' if q < 4 else 'r',
+      )
+      for q in range(6)
+    ]
+    random = np.random.default_rng(seed)
+    grades = [
+      records.Grade(
+        problem_id=problem.id,
+        index=i,
+        answer='',
+        correct=bool(right),
+        verdict='right' if right else 'wrong',
+        sound=None,
+        why='',
+      )
+      for problem in problems
+      for i, right in enumerate(random.random(4) < 0.5)
+    ]
+    made.append(measure.Table.from_rows(problems, None, grades))
+  got = contrast.compare(*made, [2])
+  assert [row['level'] for row in got['by_level']] == ['0', '1']
+  assert [row['subject'] for row in got['by_subject']] == ['r', 's']
+  part = got['by_subject'][1]
+  assert part['problems'] == part['coverage'][0]['n'] == 4
+  covered = [coverage.coverage(4, t.right_Q[:4], 2).mean() for t in made]
+  want = covered[0] - covered[1]
+  assert part['coverage'][0]['value'] == pytest.approx(want)
+
+
+def test_compare_refuses_other_problems(pair):
+  with pytest.raises(ValueError, match='same problems'):
+    contrast.compare(pair[0], table(np.full(3, 0.5), 4, seed=1), [1])
+
+
+def test_gap_beyond_the_samples_is_marked(pair):
+  weak, strong = pair
+  few_w, few_s = weak.restrict(0, 12), strong.restrict(0, 4)
+  inside = contrast.gap(few_w, few_s, 12, 4, extrapolate=True)
+  assert inside['extrapolated'] is False
+  assert inside['value'] == contrast.gap(few_w, few_s, 12, 4)['value']
+  beyond = contrast.gap(few_w, few_s, 48, 16, extrapolate=True)
+  assert beyond['extrapolated'] is True
+  truth = contrast.gap(weak, strong, 48, 16)
+  assert beyond['low'] <= truth['value'] <= beyond['high']
+  one = extrapolation.coverage_at(few_w.n_Q, few_w.right_Q, [48])[0]
+  other = extrapolation.coverage_at(few_s.n_Q, few_s.right_Q, [16])[0]
+  assert beyond['value'] == pytest.approx(one['value'] - other['value'])
+  with pytest.raises(ValueError, match='at most'):
+    contrast.gap(few_w, few_s, 48, 16)

@@ -1,4 +1,5 @@
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -55,3 +56,27 @@ def test_refuses_more_right_samples_than_samples():
     diversity.distinct([2, 2], 3, 1)
   with pytest.raises(ValueError, match='k=4'):
     diversity.distinct([1], 3, 4)
+
+
+@pytest.mark.parametrize(
+  ('a', 'b', 'equal'),
+  [
+    ('It is 1,200.', 'it  is 1200.', True),
+    ('x = 2.50\n', 'X = 2.5', True),
+    ('3.0 + 4', '3 + 4.00', True),
+    ('\uff15 apples', '5 apples', True),
+    ('1,20 and 3', '120 and 3', False),
+    ('0.05', '0.5', False),
+    ('10', '1', False),
+    ('a b', 'ab', False),
+    ('3 + 4', '4 + 3', False),
+  ],
+)
+def test_normalised_texts_are_equal_but_for_spelling(a, b, equal):
+  assert (diversity.normalise(a) == diversity.normalise(b)) == equal
+
+
+def test_normalising_long_runs_of_digits_is_linear():
+  start = time.process_time()
+  diversity.normalise('1,234' * 100_000 + '9' * 500_000)
+  assert time.process_time() - start < 2

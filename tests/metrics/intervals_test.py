@@ -51,6 +51,40 @@ def test_difference_is_paired():
   assert got['high'] - got['low'] < 1e-9
 
 
+def test_ratio_differences_are_paired():
+  random = np.random.default_rng(11)
+  ease_Q = random.random(300)
+  a_Q, b_Q = ease_Q + 0.1, ease_Q + random.normal(0, 0.01, 300)
+  ones = np.ones((1, 300))
+  (got,) = intervals.ratio_differences(a_Q[None], ones, b_Q[None], ones)
+  want = intervals.difference(a_Q, b_Q)
+  assert got == pytest.approx(want)
+  unpaired = np.hypot(
+    *(m['high'] - m['low'] for m in (intervals.mean(a_Q), intervals.mean(b_Q)))
+  )
+  assert got['high'] - got['low'] < 0.2 * unpaired
+
+
+def test_ratio_differences_of_unlike_denominators_by_hand():
+  got = intervals.ratio_differences(
+    np.array([[1.0, 2.0], [1.0, 1.0]]),
+    np.array([[2.0, 2.0], [0.0, 0.0]]),
+    np.array([[1.0, 0.0], [1.0, 1.0]]),
+    np.array([[4.0, 4.0], [1.0, 1.0]]),
+  )
+  assert got[0]['value'] == pytest.approx(3 / 4 - 1 / 8)
+  # Resamples: both first, both second, one of each.
+  assert got[0]['low'] == pytest.approx(1 / 2 - 1 / 4)
+  assert got[0]['high'] == pytest.approx(1)
+  assert got[1]['value'] is None
+
+
+def test_rows_of_part_of_the_problems():
+  top, bottom = np.array([[1.0, 0, 0], [1, 2, 3]]), np.array([[2.0, 0, 0]] * 2)
+  one, _ = intervals.ratios(top, bottom, counts_C=np.array([1, 3]))
+  assert one == {'value': 0.5, 'low': None, 'high': None, 'n': 1}
+
+
 def test_blocks_do_not_change_the_result(monkeypatch):
   values_Q = np.random.default_rng(5).random(50)
   whole = intervals.mean(values_Q)
@@ -59,7 +93,7 @@ def test_blocks_do_not_change_the_result(monkeypatch):
 
 
 def test_weights_count_each_resample_of_all_items():
-  blocks = list(intervals._weights(np.random.default_rng(0), 30, 2000))
+  blocks = list(intervals.weights(np.random.default_rng(0), 30, 2000))
   weights = np.concatenate(blocks)
   assert weights.shape == (2000, 30)
   assert np.all(weights.sum(1) == 30)

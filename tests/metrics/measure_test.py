@@ -7,12 +7,17 @@ import numpy as np
 import pytest
 
 from wcse_jax import errors, records
-from wcse_jax.metrics import measure
+from wcse_jax.metrics import entropy, measure
 
 
-def _problem(name, level=''):
+def _problem(name, level='', subject=''):
   return records.Problem(
-    id=name, task='arith', question='?', answer='1', level=level
+    id=name,
+    task='arith',
+    question='?',
+    answer='1',
+    level=level,
+    subject=subject,
   )
 
 
@@ -30,11 +35,11 @@ def _sample(name, index, text='t', tokens=5, finish='stop'):
   )
 
 
-def _grade(name, index, verdict, sound=None):
+def _grade(name, index, verdict, sound=None, answer=None):
   return records.Grade(
     problem_id=name,
     index=index,
-    answer=None,
+    answer=answer,
     correct=records.VERDICTS[verdict],
     verdict=verdict,
     sound=sound,
@@ -45,7 +50,11 @@ def _grade(name, index, verdict, sound=None):
 # Problem a: 2 right of 4, equal texts but for one letter of case, one unsound.
 # Problem b: 1 right of 2 graded, besides a timeout and an error.
 # Problem c: no row.
-_PROBLEMS = [_problem('a', '2'), _problem('b', '10'), _problem('c', '2')]
+_PROBLEMS = [
+  _problem('a', '2', 'sums'),
+  _problem('b', '10', 'sums'),
+  _problem('c', '2', 'areas'),
+]
 _SAMPLES = [
   _sample('a', 0, 'One.'),
   _sample('a', 1, 'one.', tokens=7),
@@ -124,11 +133,63 @@ def test_measures_of_a_small_table_by_hand():
   json.dumps(got, allow_nan=False)
 
 
+def test_extrapolated_rows_are_marked():
+  random = np.random.default_rng(3)
+  problems = [_problem(f'p{q}') for q in range(40)]
+  grades = [
+    _grade(p.id, i, 'right' if random.random() < 0.3 else 'wrong')
+    for p in problems
+    for i in range(8)
+  ]
+  table = measure.Table.from_rows(problems, None, grades)
+  assert measure.measure(table, [1])['extrapolated'] == []
+  got = measure.measure(table, [8], beyond=[8, 32])
+  inside, beyond = got['extrapolated']
+  assert (inside['k'], inside['extrapolated']) == (8, False)
+  assert inside['value'] == pytest.approx(got['coverage'][0]['value'])
+  assert (beyond['k'], beyond['extrapolated'], beyond['n']) == (32, True, 40)
+  assert beyond['low'] <= beyond['value'] <= beyond['high']
+
+
+def test_answers_words_and_subjects_are_measured():
+  texts = ['x is 3.0 now', 'x  is 3 now', 'y = 4', 'well: 3']
+  problems = [_problem('a', subject='sums'), _problem('b', subject='areas')]
+  samples = [
+    _sample(p.id, i, text) for p in problems for i, text in enumerate(texts)
+  ]
+  grades = [_grade('a', i, 'right', answer='3') for i in range(4)] + [
+    _grade('b', 0, 'right', answer='3'),
+    _grade('b', 1, 'wrong', answer='4'),
+    _grade('b', 2, 'wrong', answer='4'),
+    _grade('b', 3, 'unparsed'),
+  ]
+  got = measure.measure(measure.Table.from_rows(problems, samples, grades), [4])
+  assert got['pass@1']['value'] == pytest.approx((1 + 1 / 4) / 2)
+  assert got['majority'][0]['value'] == 0.5
+  assert got['diversity'][0]['value'] == pytest.approx((4 + 1) / 2)
+  assert got['distinct_normalised'][0]['value'] == pytest.approx((3 + 1) / 2)
+  assert [row['order'] for row in got['ngram_entropy']] == [1, 2, 3]
+  for row in got['ngram_entropy']:
+    # Problem b has one right sample only.
+    assert row['n'] == 1
+    assert row['value'] > 1
+  areas, sums = got['by_subject']
+  assert (areas['subject'], sums['subject']) == ('areas', 'sums')
+  assert areas['majority'][0]['value'] == 0
+  assert sums['vote']['accuracy']['value'] == 1
+  assert areas['ngram_entropy'][0]['value'] is None
+  assert sums['ngram_entropy'][0]['value'] == got['ngram_entropy'][0]['value']
+  json.dumps(got, allow_nan=False)
+
+
 def test_grades_alone_give_what_needs_no_text():
   got = measure.measure(_table(samples=None), [1, 2])
   with_text = measure.measure(_table(), [1, 2])
   assert got['coverage'] == with_text['coverage']
-  assert got['by_level'] == with_text['by_level']
+  for mine, other in zip(got['by_level'], with_text['by_level'], strict=True):
+    assert mine['coverage'] == other['coverage']
+    assert mine['majority'] == other['majority']
+    assert mine['false_positive_rate'] == other['false_positive_rate']
   assert got['diversity'] == got['distinct_chains'] == []
   assert got['mean_output_tokens'] is None
   assert got['finish'] == {'stop': 0, 'length': 0}
@@ -225,15 +286,19 @@ def test_a_thousand_problems_of_200_samples_take_about_a_second():
   table = measure.Table(
     ids=tuple(map(str, range(problems))),
     levels=tuple(str(i % 5) for i in range(problems)),
+    subjects=('',) * problems,
     problem_M=problem_M,
     index_M=np.tile(np.arange(samples), problems),
     verdict_M=np.where(right_M, 0, 1),
     judged_M=right_M,
     unsound_M=right_M & (random.random(size) < 0.1),
+    answer_M=random.integers(20, size=size),
+    normal_M=np.where(right_M, np.arange(size) // 2, -1),
     text_M=np.where(right_M, np.arange(size), -1),
     chain_M=np.where(right_M, np.arange(size) % 50, -1),
     finish_M=np.zeros(size, int),
     tokens_M=np.full(size, 100),
+    words=entropy.Words.none(size),
     sampled=True,
   )
   start = time.process_time()

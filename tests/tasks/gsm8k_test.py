@@ -181,6 +181,20 @@ def test_chain_is_the_equations_in_one_spelling(text, want):
   assert gsm8k.Gsm8k().chain(text) == want
 
 
+def test_a_right_answer_is_judged_by_its_equations(tmp_path):
+  task = gsm8k.Gsm8k(_write(tmp_path / 'a.jsonl', [_ROW]))
+  (problem,) = task.problems('test')
+  for text, sound in (
+    ('It is 1,040 + 2 = 1,042. The answer is 1042.', True),
+    ('It is 1,040 + 3 = 1,042. The answer is 1042.', False),
+    ('It is 40 + 2 = 42. The answer is 1042.', None),
+    ('The answer is 1042.', None),
+  ):
+    grade = task.grade(problem, 0, text)
+    assert (grade.verdict, grade.sound) == ('right', sound)
+  assert task.grade(problem, 0, '2 + 2 = 5. The answer is 5.').sound is None
+
+
 def test_chain_keeps_other_calculations_apart():
   chain = gsm8k.Gsm8k().chain
   assert chain('2 + 3 = 5') != chain('3 + 2 = 5')
@@ -197,7 +211,7 @@ def test_reads_the_real_set(split, rows):
   for problem in problems:
     assert '<<' not in problem.solution
     assert problem.solution.endswith(f'\nThe answer is {problem.answer}.')
-    assert task.grade(problem, 0, problem.solution).verdict == 'right'
+    assert task.equal(task.answer(problem.solution), problem.answer)
     assert 1 <= int(problem.level) <= 12
     assert numeric.parse(problem.answer) is not None
   assert len(task.shots(8)) == 8

@@ -86,14 +86,22 @@ def extract(text: str) -> str | None:
 
   Only the last `MAX_TEXT` characters are read.
   """
-  text = _latex(text[-MAX_TEXT:])
-  last = _last(_MARK, text)
-  if last is None:
-    found = _last(_IN_TEXT, text)
+  said = stated(text)
+  if said is None:
+    found = _last(_IN_TEXT, _latex(text[-MAX_TEXT:]))
     return _plain(found) if found else None
-  said = _statement(text, last)
   found = _IN_TEXT.search(said, said.rfind('=') + 1) or _IN_TEXT.search(said)
   return _plain(found) if found else None
+
+
+def stated(text: str) -> str | None:
+  """Returns what the last mark of an answer states; None without a mark.
+
+  Marks, and how much is read, are those of `extract`.
+  """
+  text = _latex(text[-MAX_TEXT:])
+  last = _last(_MARK, text)
+  return None if last is None else _statement(text, last)
 
 
 def equal(a: str, b: str) -> bool:

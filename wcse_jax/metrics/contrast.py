@@ -1,15 +1,29 @@
-"""The weak model against the strong one: gaps and the break-even ratio."""
+"""The weak model against the strong one: gaps and the break-even ratio.
+
+All are paired: both models on the same problems, which are resampled together.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from wcse_jax.metrics import coverage, intervals, measure
+from wcse_jax.metrics import (
+  coverage,
+  extrapolation,
+  intervals,
+  measure,
+  quantity,
+)
 
 
 def gap(
-  weak: measure.Table, strong: measure.Table, k_weak: int, k_strong: int
+  weak: measure.Table,
+  strong: measure.Table,
+  k_weak: int,
+  k_strong: int,
+  *,
+  extrapolate: bool = False,
 ) -> dict[str, Any]:
   """Returns the Estimate of coverage of the weak less that of the strong model.
 
@@ -18,17 +32,81 @@ def gap(
     strong: its samples.
     k_weak: samples per problem of the weak model.
     k_strong: samples per problem of the strong model.
+    extrapolate: whether samples beyond those at hand may be asked for; the row
+      then has `extrapolated`, which says whether they were.
 
   Raises:
     ValueError: if the tables are of different problems, or have too few
       samples.
   """
-  if weak.ids != strong.ids:
-    raise ValueError('weak, strong: wanted the same problems; got others.')
+  _check(weak, strong)
+  if extrapolate:
+    both_Q = (weak.n_Q > 0) & (strong.n_Q > 0)
+    beyond = bool(
+      np.any(weak.n_Q[both_Q] < k_weak) or np.any(strong.n_Q[both_Q] < k_strong)
+    )
+    if beyond:
+      found = extrapolation.difference(
+        (weak.n_Q, weak.right_Q), (strong.n_Q, strong.right_Q), k_weak, k_strong
+      )
+    else:
+      found = intervals.difference(
+        coverage.coverage(weak.n_Q[both_Q], weak.right_Q[both_Q], k_weak),
+        coverage.coverage(strong.n_Q[both_Q], strong.right_Q[both_Q], k_strong),
+      )
+    return {**found, 'extrapolated': beyond}
   return intervals.difference(
     coverage.coverage(weak.n_Q, weak.right_Q, k_weak),
     coverage.coverage(strong.n_Q, strong.right_Q, k_strong),
   )
+
+
+def compare(
+  a: measure.Table,
+  b: measure.Table,
+  ks: Sequence[int],
+  *,
+  draws: int = intervals.DRAWS,
+  seed: int = 0,
+) -> dict[str, Any]:
+  """Returns every measure of a less that of b, as `measure.measure` has them.
+
+  The keys are those of `measures.json`; each estimate is of the problems that
+  both models have enough samples of, n of them.
+
+  Args:
+    a: samples of one model.
+    b: samples of another model on the same problems.
+    ks: the numbers of samples drawn of either.
+    draws: number of bootstrap resamples of the problems.
+    seed: of the resampling.
+
+  Raises:
+    ValueError: if the tables are of different problems, or one of them is of
+      grades alone.
+  """
+  _check(a, b)
+  if a.sampled != b.sampled:
+    raise ValueError(
+      'a, b: wanted samples with both or with none; got one with grades alone.'
+    )
+  of_a, of_b = quantity.of(a, ks), quantity.of(b, ks)
+  options = {'draws': draws, 'seed': seed}
+
+  def arranged(mask_Q=None) -> dict[str, Any]:
+    found = quantity.differences(of_a, of_b, mask_Q, **options)
+    return measure.arrange(of_a, found)
+
+  return {
+    **arranged(),
+    **{
+      f'by_{kind}': [
+        {kind: name, 'problems': int(mask_Q.sum()), **arranged(mask_Q)}
+        for name, mask_Q in measure.strata(names)
+      ]
+      for kind, names in (('level', a.levels), ('subject', a.subjects))
+    },
+  }
 
 
 def verdict(estimate: dict[str, Any]) -> str:
@@ -83,6 +161,11 @@ def break_even(
     'high': _finite(high),
     'n': problems,
   }
+
+
+def _check(a: measure.Table, b: measure.Table) -> None:
+  if a.ids != b.ids:
+    raise ValueError('wanted tables of the same problems; got others.')
 
 
 def _crossing(curve_K: Sequence[float], level: float) -> float:

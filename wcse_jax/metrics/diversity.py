@@ -1,20 +1,44 @@
 """How many different right solutions a draw of k samples holds.
 
 What "different" means is the caller's key: the exact text for the paper's
-diversity@k, the task's chain (see `tasks.base.Task.chain`) for distinct chains.
-The two differ in their denominator too:
+diversity@k, the text of `normalise` for distinct normalised solutions, the
+task's chain (see `tasks.base.Task.chain`) for distinct chains.  They differ in
+their denominator too:
 
   diversity@k        sum of `distinct` over sum of coverage@k: the mean over the
                      problems that the draw *solves*.  With the exact text as
                      key and no repeated text it equals k * pass@1 / coverage@k,
                      so it says little that coverage does not.
   distinct chains@k  mean of `distinct` over *all* problems.
+  distinct normalised@k  the same.
 """
+
+import re
+import unicodedata
 
 import numpy as np
 import numpy.typing as npt
 
 from wcse_jax.metrics import coverage
+
+
+_NUMBER = re.compile(r'\d++(?:,\d{3}(?!\d))*+(?:\.\d++)?+')
+
+
+def normalise(text: str) -> str:
+  """Returns a text without what makes no other solution of it.
+
+  Case, white space, the width of signs (Unicode NFKC) and the spelling of
+  numbers go: `1,200.50` is `1200.5`.
+  """
+  text = unicodedata.normalize('NFKC', text).casefold()
+  return ' '.join(_NUMBER.sub(_plain, text).split())
+
+
+def _plain(number: re.Match[str]) -> str:
+  whole, _, decimals = number[0].replace(',', '').partition('.')
+  decimals = decimals.rstrip('0')
+  return f'{whole}.{decimals}' if decimals else whole
 
 
 def distinct(counts: npt.ArrayLike, n: int, k: int) -> float:

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 
 DRAWS = 2000
-_TAIL = 0.025
+# The ends of the interval, as shares of the resamples.
+TAILS = (0.025, 0.975)
 # Weights held at once: 2**21 float64 are 16 MiB.
 _BLOCK = 2**21
 
@@ -74,6 +75,7 @@ def ratios(
   numerators_CQ: npt.NDArray[np.float64],
   denominators_CQ: npt.NDArray[np.float64],
   *,
+  counts_C: npt.NDArray[np.int64] | None = None,
   draws: int = DRAWS,
   seed: int = 0,
 ) -> list[dict[str, Any]]:
@@ -83,29 +85,81 @@ def ratios(
     numerators_CQ: C quantities of each problem.
     denominators_CQ: what each is divided by, summed over problems (ones: a
       mean).
+    counts_C: how many of the problems each is of, both numbers of the others
+      being 0; None: all of them.
     draws: number of bootstrap resamples.
     seed: of the resampling.
   """
   rows, problems = numerators_CQ.shape
-  tops_C, bottoms_C = numerators_CQ.sum(1), denominators_CQ.sum(1)
-  if problems < 2:
-    return [
-      _estimate(top, bottom, None, problems)
-      for top, bottom in zip(tops_C, bottoms_C)
-    ]
-  columns = np.concatenate([numerators_CQ, denominators_CQ]).T
-  sums = np.concatenate(
-    [
-      weights @ columns
-      for weights in _weights(np.random.default_rng(seed), problems, draws)
-    ]
-  )
+  totals, sums = _resampled([numerators_CQ, denominators_CQ], draws, seed)
+  counts_C = np.full(rows, problems) if counts_C is None else counts_C
   return [
     _estimate(
-      tops_C[row], bottoms_C[row], (sums[:, row], sums[:, rows + row]), problems
+      totals[0][row],
+      totals[1][row],
+      (sums[0][:, row], sums[1][:, row]) if counts_C[row] > 1 else None,
+      int(counts_C[row]),
     )
     for row in range(rows)
   ]
+
+
+def ratio_differences(
+  numerators_a_CQ: npt.NDArray[np.float64],
+  denominators_a_CQ: npt.NDArray[np.float64],
+  numerators_b_CQ: npt.NDArray[np.float64],
+  denominators_b_CQ: npt.NDArray[np.float64],
+  *,
+  counts_C: npt.NDArray[np.int64] | None = None,
+  draws: int = DRAWS,
+  seed: int = 0,
+) -> list[dict[str, Any]]:
+  """Returns the Estimate of each ratio of a less that of b, paired by problem.
+
+  Arguments are as in `ratios`, of a and of b on the same problems.  The value
+  is None where either ratio is undefined.
+  """
+  parts = [
+    numerators_a_CQ,
+    denominators_a_CQ,
+    numerators_b_CQ,
+    denominators_b_CQ,
+  ]
+  rows, problems = numerators_a_CQ.shape
+  totals, sums = _resampled(parts, draws, seed)
+  counts_C = np.full(rows, problems) if counts_C is None else counts_C
+  return [
+    _estimate(
+      *_joined(*(total[row] for total in totals)),
+      _joined(*(part[:, row] for part in sums)) if counts_C[row] > 1 else None,
+      int(counts_C[row]),
+    )
+    for row in range(rows)
+  ]
+
+
+def _joined(top_a, bottom_a, top_b, bottom_b):
+  """Returns numerator and denominator of the difference of two ratios."""
+  return top_a * bottom_b - top_b * bottom_a, bottom_a * bottom_b
+
+
+def _resampled(parts, draws: int, seed: int):
+  """Returns sums over problems of each part: as they are, and resampled.
+
+  The former have shape (C,), the latter (draws, C).
+  """
+  rows, problems = parts[0].shape
+  totals = [part.sum(axis=1) for part in parts]
+  if problems < 2:
+    return totals, [np.zeros((0, rows))] * len(parts)
+  columns = np.concatenate(parts).T
+  sums = np.concatenate(
+    [
+      block @ columns
+      for block in weights(np.random.default_rng(seed), problems, draws)
+    ]
+  )
+  return totals, np.split(sums, len(parts), axis=1)
 
 
 def clustered(
@@ -140,14 +194,14 @@ def clustered(
     return _estimate(total, cells, None, problems)
   of_problems, of_replicates = np.random.default_rng(seed).spawn(2)
   means_R = np.concatenate(
-    [w @ values_RQ.T for w in _weights(of_problems, problems, draws)]
+    [w @ values_RQ.T for w in weights(of_problems, problems, draws)]
   )
-  chosen_R = np.concatenate(list(_weights(of_replicates, replicates, draws)))
+  chosen_R = np.concatenate(list(weights(of_replicates, replicates, draws)))
   tops = np.einsum('dr,dr->d', means_R, chosen_R)
   return _estimate(total, cells, (tops, np.full(draws, cells)), problems)
 
 
-def _weights(
+def weights(
   random: np.random.Generator, items: int, draws: int
 ) -> Iterator[npt.NDArray[np.float64]]:
   """Yields blocks of multinomial weights: how often each item was drawn."""
@@ -171,9 +225,7 @@ def _estimate(
     tops, bottoms = resampled
     # A resample without any denominator has no ratio to speak of.
     kept = bottoms != 0
-    low, high = map(
-      float, np.quantile(tops[kept] / bottoms[kept], [_TAIL, 1 - _TAIL])
-    )
+    low, high = map(float, np.quantile(tops[kept] / bottoms[kept], TAILS))
   return {
     'value': float(top / bottom) if bottom else None,
     'low': low,

@@ -8,7 +8,7 @@ name it in `wcse_jax/tasks/__init__.py`.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from wcse_jax import errors, records, storage
@@ -96,6 +96,20 @@ class Task:
       sound=sound,
       why=why,
     )
+
+  def grade_many(
+    self, rows: Iterable[tuple[records.Problem, int, str]]
+  ) -> Iterator[records.Grade]:
+    """Yields the grade of each (problem, index, text), in order.
+
+    A task whose grader is slow or dangerous overrides it with worker
+    processes; `close` ends them.
+    """
+    for problem, index, text in rows:
+      yield self.grade(problem, index, text)
+
+  def close(self) -> None:
+    """Ends what `grade_many` started."""
 
   def shots(self, count: int) -> list[Shot]:
     """Returns the first `count` worked examples.

@@ -1,0 +1,148 @@
+"""Which graded samples become training data."""
+
+import collections
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from wcse_jax import errors, records
+
+
+class Row(NamedTuple):
+  """A sample with its problem and its grade."""
+
+  problem: records.Problem
+  sample: records.Sample
+  grade: records.Grade
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Selection:
+  """Rules, used in the order of the fields; each sees what the last one left.
+
+  Attributes:
+    right: only samples whose verdict is `right`.  Without it every verdict is
+      kept, also timeout and error.
+    sound: only samples whose reasoning is sound.  Where that is not known
+      (`sound` is None) `unjudged` decides.
+    unjudged: whether the rule `sound` keeps samples whose reasoning was not
+      judged.  By default they go: unknown is not sound.
+    distinct: of the samples of a problem with one chain only the first.
+    per_problem: at most so many samples of a problem; 1: one per problem, 0: no
+      cap.
+    seed: what comes first, for `distinct` and `per_problem`: None for the
+      lowest sample index; a number for an order drawn by it, the same whatever
+      other samples there are.
+  """
+
+  right: bool = True
+  sound: bool = False
+  unjudged: bool = False
+  distinct: bool = False
+  per_problem: int = 0
+  seed: int | None = None
+
+  def validate(self) -> None:
+    """Raises InputError for the first field that is out of range."""
+    for name in ('right', 'sound', 'unjudged', 'distinct'):
+      if not isinstance(getattr(self, name), bool):
+        raise errors.InputError(
+          f'{name}: wanted true or false; got {getattr(self, name)!r}.'
+        )
+    if type(self.per_problem) is not int or self.per_problem < 0:
+      raise errors.InputError(
+        f'per_problem: wanted a count >= 0; got {self.per_problem!r}.'
+      )
+    if self.seed is not None and type(self.seed) is not int:
+      raise errors.InputError(
+        f'seed: wanted an integer or None; got {self.seed!r}.'
+      )
+
+
+def select(
+  rows: Iterable[Row],
+  rules: Selection,
+  chain: Callable[[str], str] | None = None,
+) -> tuple[list[Row], dict[str, int]]:
+  """Returns the chosen rows by problem id and sample index, and counts.
+
+  Args:
+    rows: samples with their problems and grades, in any order: the choice does
+      not depend on it.
+    rules: which to take.
+    chain: text -> what makes two solutions differ, as `tasks.base.Task.chain`;
+      None: the text but for white space.
+
+  Returns:
+    The rows, and what became of all: `rows` given, those dropped by each rule
+    (`right`, `sound`, `distinct`, `per_problem`), and `chosen`; these add up.
+    Beside them `unjudged`, how many rows without a judgement the rule `sound`
+    met, `problems`, how many have a row, and `problems_chosen`.
+
+  Raises:
+    InputError: if a rule is out of range, or a sample comes twice.
+  """
+  rules.validate()
+  rows = sorted(rows, key=_key)
+  for last, row in itertools.pairwise(rows):
+    if _key(last) == _key(row):
+      raise errors.InputError(
+        f'rows: wanted each sample once; problem {row.sample.problem_id}, '
+        f'index {row.sample.index} comes twice.'
+      )
+  counts = {'rows': len(rows)}
+  left = rows
+  counts['unjudged'] = 0
+  if rules.right:
+    left = [row for row in left if row.grade.verdict == 'right']
+  counts['right'] = len(rows) - len(left)
+  before = len(left)
+  if rules.sound:
+    counts['unjudged'] = sum(row.grade.sound is None for row in left)
+    left = [
+      row
+      for row in left
+      if row.grade.sound or (row.grade.sound is None and rules.unjudged)
+    ]
+  counts['sound'] = before - len(left)
+  if rules.seed is not None:
+    left = sorted(left, key=lambda row: _drawn(row, rules.seed))
+  before = len(left)
+  if rules.distinct:
+    # Equal texts have equal chains, which are the dearer of the two.
+    chains = {
+      text: chain(text) if chain else ' '.join(text.split())
+      for text in {row.sample.text for row in left}
+    }
+    first: dict[tuple[str, str], Row] = {}
+    for row in left:
+      key = row.sample.problem_id, chains[row.sample.text]
+      first.setdefault(key, row)
+    left = list(first.values())
+  counts['distinct'] = before - len(left)
+  before = len(left)
+  if rules.per_problem:
+    taken: collections.Counter[str] = collections.Counter()
+    capped = []
+    for row in left:
+      taken[row.sample.problem_id] += 1
+      if taken[row.sample.problem_id] <= rules.per_problem:
+        capped.append(row)
+    left = capped
+  counts['per_problem'] = before - len(left)
+  counts['chosen'] = len(left)
+  counts['problems'] = len({row.sample.problem_id for row in rows})
+  counts['problems_chosen'] = len({row.sample.problem_id for row in left})
+  return sorted(left, key=_key), counts
+
+
+def _key(row: Row) -> tuple[str, int]:
+  return row.sample.problem_id, row.sample.index
+
+
+def _drawn(row: Row, seed: int) -> bytes:
+  """Returns where a row stands in the order that a seed draws."""
+  text = f'{seed}\n{row.sample.index}\n{row.sample.problem_id}'
+  return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).digest()
