@@ -139,7 +139,7 @@ class Evaluator:
       tokenizer,
       config.sampler,
       seed=config.seed,
-      stop=work.task.stop,
+      stop=sampling.stop_strings(work.task, tokenizer, config.chat),
       shape=engine.Shape.of(ids.values()),
     )
     requests = [

@@ -1,5 +1,6 @@
 """Grades samples, and measures what was graded."""
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -12,7 +13,7 @@ from wcse_jax.tasks import base
 
 
 # Raised whenever a grader changes a verdict.
-VERSION = 1
+VERSION = 2
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -57,7 +58,10 @@ def grade(config: GradeConfig, workdir: str) -> dict[str, Any]:
     raise errors.InputError(
       f'samples: wanted samples in {root}; there are none.'
     )
-  with runlog.writing(workdir, dataclasses.asdict(config)):
+  with (
+    contextlib.closing(task),
+    runlog.writing(workdir, dataclasses.asdict(config)),
+  ):
     if rows:
       measures = _grade_rows(task, problems, config.samples, rows, workdir)
     else:
@@ -73,7 +77,7 @@ def grade(config: GradeConfig, workdir: str) -> dict[str, Any]:
 def _grade_rows(task, problems, path, rows, workdir) -> dict[str, Any]:
   """Grades samples that came from elsewhere; returns their measures."""
   name = path.rpartition('/')[2].rpartition('.')[0]
-  graded = [_grade(task, problems, path, *row) for row in rows]
+  graded = _grade(task, problems, path, rows)
   storage.publish(
     storage.join(workdir, 'grades', name, 'grades.jsonl'),
     ''.join(one.to_json() + '\n' for one in graded),
@@ -110,10 +114,9 @@ def grade_model(
         found = grades.read(shard, records.Grade)
       else:
         began = time.perf_counter()
-        found = [
-          _grade(task, problems, name, r.problem_id, r.index, r.text)
-          for r in rows
-        ]
+        found = _grade(
+          task, problems, name, [(r.problem_id, r.index, r.text) for r in rows]
+        )
         seconds = time.perf_counter() - began
         grades.write(shard, found, {'chip_seconds': seconds})
       drawn += rows
@@ -192,13 +195,17 @@ def shown(row: Mapping[str, Any]) -> str:
   )
 
 
-def _grade(task, problems, where, problem_id, index, text) -> records.Grade:
-  if problem_id not in problems:
-    raise errors.InputError(
-      f'{where}: problem {problem_id!r} is not in the split of task '
-      f'{task.name}; is --config.split the one that was sampled?'
-    )
-  return task.grade(problems[problem_id], index, text)
+def _grade(task, problems, where, rows) -> list[records.Grade]:
+  """Returns the grades of (problem_id, index, text) rows, in order."""
+  for problem_id, _, _ in rows:
+    if problem_id not in problems:
+      raise errors.InputError(
+        f'{where}: problem {problem_id!r} is not in the split of task '
+        f'{task.name}; is --config.split the one that was sampled?'
+      )
+  return list(
+    task.grade_many((problems[name], index, text) for name, index, text in rows)
+  )
 
 
 def _measure(task, problems, samples, graded) -> dict[str, Any]:

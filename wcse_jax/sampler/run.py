@@ -221,6 +221,18 @@ def fingerprint(config: SampleConfig, work: Work, mesh) -> dict[str, Any]:
   }
 
 
+def by_template(tokenizer, chat: str = '') -> bool:
+  """Returns whether a model is asked by its chat template."""
+  return chat == 'on' or (not chat and tokenizer.prompt_format == 'chat')
+
+
+def stop_strings(task: base.Task, tokenizer, chat: str = '') -> tuple[str, ...]:
+  """Returns what ends a sample of a model that is asked in this way."""
+  if task.chat_stop is not None and by_template(tokenizer, chat):
+    return task.chat_stop
+  return task.stop
+
+
 def prompt_ids(
   work: Work, tokenizer, chat: str = ''
 ) -> dict[int, tuple[int, ...]]:
@@ -231,7 +243,7 @@ def prompt_ids(
     tokenizer: of the model that is asked.
     chat: see `SampleConfig`.
   """
-  if chat == 'on' or (not chat and tokenizer.prompt_format == 'chat'):
+  if by_template(tokenizer, chat):
     ids = tokenizer.chats(
       [[{'role': 'user', 'content': q}] for q in work.questions.values()]
     )
@@ -256,7 +268,7 @@ def _draw(
     tokenizer,
     config.sampler,
     seed=config.seed,
-    stop=work.task.stop,
+    stop=stop_strings(work.task, tokenizer, config.chat),
     shape=engine.Shape.of(ids.values()),
   )
   chips = model.mesh.size

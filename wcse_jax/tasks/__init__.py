@@ -1,10 +1,32 @@
 """The tasks by name."""
 
 from wcse_jax import errors
-from wcse_jax.tasks import arith, base, gsm8k
+from wcse_jax.tasks import (
+  arith,
+  base,
+  code,
+  functional_math,
+  gsm8k,
+  gsm_plus,
+  math,
+  svamp,
+)
 
 
-TASKS = {task.name: task for task in (arith.Arith, gsm8k.Gsm8k)}
+TASKS = {
+  task.name: task
+  for task in (
+    arith.Arith,
+    gsm8k.Gsm8k,
+    math.Math,
+    math.Math500,
+    functional_math.FunctionalMath,
+    svamp.Svamp,
+    gsm_plus.GsmPlus,
+    code.Mbpp,
+    code.HumanEval,
+  )
+}
 
 
 def load(name: str, data: str = '', prompts: str = '') -> base.Task:

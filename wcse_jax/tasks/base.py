@@ -29,12 +29,14 @@ class Task:
     name: the task's name on the command line.
     splits: the splits that exist, without `validation`.
     stop: strings that end a sample; the text ends before them.
+    chat_stop: the same for a chat model; None: as `stop`.
     instruction: what a chat model is told behind a question without shots.
   """
 
   name: str = ''
   splits: tuple[str, ...] = ('train', 'test')
   stop: tuple[str, ...] = ()
+  chat_stop: tuple[str, ...] | None = None
   instruction: str = (
     'Solve it step by step. End with a line "The answer is X.", where X is the '
     'final answer alone.'
@@ -205,14 +207,18 @@ def select(
     limit: number of problems; 0 for all.
     validation_size: number of training problems that are held out.
   """
-  if split not in (*task.splits, 'validation'):
-    known = ', '.join((*task.splits, 'validation'))
+  known = dict.fromkeys((*task.splits, 'validation'))
+  if split not in known:
     raise errors.InputError(
-      f'split: wanted one of {known} for task {task.name}; got {split!r}.'
+      f'split: wanted one of {", ".join(known)} for task {task.name}; got '
+      f'{split!r}.'
     )
-  whole = task.problems('train' if split == 'validation' else split)
+  # A set that publishes a validation split needs none held out of `train`.
+  published = 'validation' in task.splits
+  held = split == 'validation' and not published
+  whole = task.problems('train' if held else split)
   chosen = list(enumerate(whole))
-  if split in ('train', 'validation') and validation_size:
+  if split in ('train', 'validation') and validation_size and not published:
     aside = held_out(whole, validation_size)
     chosen = [
       (i, p) for i, p in chosen if (p.id in aside) == (split == 'validation')
