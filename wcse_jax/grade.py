@@ -176,6 +176,11 @@ def table(measures: Mapping[str, Any]) -> str:
         f'{name:<24}{row["k"]:>5}{shown(row):>28}'
         + (f'{value:>14.2f}' if value is not None else f'{"-":>14}')
       )
+    if m['majority']:
+      last = m['majority'][-1]
+      lines.append(
+        f'{name:<24}pass@1 {shown(m["pass@1"])}; maj@{last["k"]} {shown(last)}'
+      )
     lines.append(
       f'{name:<24}false positives {shown(m["false_positive_rate"])} of '
       f'{m["false_positive_rate"]["samples"]} judged; verdicts '
