@@ -14,13 +14,12 @@ less.
 import collections
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from wcse_jax import records
 from wcse_jax.metrics import table as tables
 
 
@@ -28,50 +27,6 @@ EXACT = 32
 ORDERS = 128
 # Votes of random orders held at once.
 _BLOCK = 2**20
-
-
-@dataclasses.dataclass(frozen=True)
-class Winner:
-  """The majority answer of a problem.
-
-  Attributes:
-    answer: the answer.
-    votes: how many samples have it.
-    graded: samples of the problem, with and without an answer.
-  """
-
-  answer: str
-  votes: int
-  graded: int
-
-  @property
-  def share(self) -> float:
-    return self.votes / self.graded
-
-
-def winners(grades: Iterable[records.Grade]) -> dict[str, Winner]:
-  """Returns the majority answer of each problem that has any.
-
-  Needs no verdict but timeout and error, so it serves as a verifier where there
-  is no reference.  Of equal votes the answer of the lowest sample index wins.
-  """
-  votes: dict[str, dict[str, list[int]]] = {}
-  graded: collections.Counter[str] = collections.Counter()
-  for row in grades:
-    if records.VERDICTS[row.verdict] is None:
-      continue
-    graded[row.problem_id] += 1
-    if row.answer is not None:
-      found = votes.setdefault(row.problem_id, {})
-      # [how many, minus the lowest index]: the larger wins.
-      pair = found.setdefault(row.answer, [0, -row.index])
-      pair[0] += 1
-      pair[1] = max(pair[1], -row.index)
-  return {
-    problem: Winner(answer, found[answer][0], graded[problem])
-    for problem, found in votes.items()
-    for answer in [max(found, key=lambda name: found[name])]
-  }
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -30,6 +30,8 @@ class Task:
     splits: the splits that exist, without `validation`.
     stop: strings that end a sample; the text ends before them.
     chat_stop: the same for a chat model; None: as `stop`.
+    shots_file: name of the file of worked examples that users have beside the
+      set; empty for none.
     instruction: what a chat model is told behind a question without shots.
   """
 
@@ -37,6 +39,7 @@ class Task:
   splits: tuple[str, ...] = ('train', 'test')
   stop: tuple[str, ...] = ()
   chat_stop: tuple[str, ...] | None = None
+  shots_file: str = ''
   instruction: str = (
     'Solve it step by step. End with a line "The answer is X.", where X is the '
     'final answer alone.'
@@ -71,8 +74,23 @@ class Task:
     return ' '.join(text.split())
 
   def default_prompts(self) -> str:
-    """Returns the path of the task's own shots; empty if it has none."""
-    return ''
+    """Returns the path of the task's own shots; empty if there are none.
+
+    They are `shots_file` in the folder `prompts` beside the folder of `data`.
+    """
+    if not self.data or not self.shots_file or self.data.startswith('hub:'):
+      return ''
+    folder = self.data.rstrip('/')
+    if not storage.is_folder(folder):
+      folder = folder.rpartition('/')[0]
+    # `..` means nothing in the name of an object of a bucket.
+    above = (
+      folder.rpartition('/')[0]
+      if '://' in folder
+      else storage.join(folder or '.', '..')
+    )
+    path = storage.join(above, 'prompts', self.shots_file)
+    return path if storage.exists(path) else ''
 
   def grade(self, problem: records.Problem, index: int, text: str):
     """Returns the `records.Grade` of one sample text."""

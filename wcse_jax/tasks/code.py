@@ -126,9 +126,6 @@ class Programs(base.Task):
       return found
     return super().chain(text)
 
-  def default_prompts(self) -> str:
-    return ''
-
   def _problem(
     self, row: dict[str, Any], split: str, where: str
   ) -> records.Problem | None:
@@ -172,6 +169,7 @@ class Mbpp(Programs):
   stop = ('[DONE]',)
   hub = ('google-research-datasets/mbpp', 'full')
   file = 'mbpp.jsonl'
+  shots_file = 'mbpp_3shot.jsonl'
 
   _RANGES = (
     ('prompt', 1, 10),
@@ -179,7 +177,6 @@ class Mbpp(Programs):
     ('validation', 511, 600),
     ('train', 601, 974),
   )
-  _SHOTS = 'mbpp_3shot.jsonl'
   # The shots of the paper, by task_id.
   _SHOWN = ('mbpp/2', 'mbpp/3', 'mbpp/4')
 
@@ -221,9 +218,6 @@ class Mbpp(Programs):
   def completion(self, text: str) -> str:
     # The prompt ends with a line end: a blank would be an indent.
     return text.strip() + '\n'
-
-  def default_prompts(self) -> str:
-    return _beside(self.data, self._SHOTS)
 
   def _shot(self, row: Any, where: str) -> base.Shot:
     problem = self._problem(row, '', where)
@@ -381,23 +375,6 @@ class HumanEval(Programs):
         'entry_point': name,
       },
     )
-
-
-def _beside(data: str, name: str) -> str:
-  """Returns the path of DATA/../prompts/NAME; empty if there is none."""
-  if not data:
-    return ''
-  folder = data.rstrip('/')
-  if not storage.is_folder(folder):
-    folder = folder.rpartition('/')[0]
-  # `..` means nothing in the name of an object of a bucket.
-  above = (
-    folder.rpartition('/')[0]
-    if '://' in folder
-    else storage.join(folder or '.', '..')
-  )
-  path = storage.join(above, 'prompts', name)
-  return path if storage.exists(path) else ''
 
 
 def _own_rows(path: str) -> bool:

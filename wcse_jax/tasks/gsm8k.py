@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from wcse_jax import errors, records, storage
+from wcse_jax import errors, records
 from wcse_jax.grading import equations, numeric
 from wcse_jax.tasks import base, rows
 
@@ -12,7 +12,6 @@ from wcse_jax.tasks import base, rows
 HUB = rows.Hub(
   'openai/gsm8k', 'main', '740312add88f781978c0658806c59bc2815b9866'
 )
-_SHOTS = 'gsm8k_cot_8shot.jsonl'
 _ANNOTATION = re.compile(r'<<[^<>\n]*+>>')
 
 
@@ -28,6 +27,7 @@ class WordProblems(base.Task):
   """
 
   stop = ('\nQ:',)
+  shots_file = 'gsm8k_cot_8shot.jsonl'
   hub: rows.Hub
 
   def problem(self, row: dict[str, Any], default_id: str) -> records.Problem:
@@ -68,21 +68,6 @@ class WordProblems(base.Task):
     without equations is its own chain, but for white space.
     """
     return equations.chain(text) or super().chain(text)
-
-  def default_prompts(self) -> str:
-    if not self.data:
-      return ''
-    folder = self.data.rstrip('/')
-    if not storage.is_folder(folder):
-      folder = folder.rpartition('/')[0]
-    # `..` means nothing in the name of an object of a bucket.
-    above = (
-      folder.rpartition('/')[0]
-      if '://' in folder
-      else storage.join(folder or '.', '..')
-    )
-    path = storage.join(above, 'prompts', _SHOTS)
-    return path if storage.exists(path) else ''
 
 
 class Gsm8k(WordProblems):

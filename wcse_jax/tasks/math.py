@@ -29,7 +29,6 @@ _SUBJECTS = (
 HUB_500 = 'HuggingFaceH4/MATH-500'
 # Shown at huggingface.co/datasets/HuggingFaceH4/MATH-500/tree/<this>.
 REVISION_500 = 'ff5b20257d8185524591543f8ff5993951537bb8'
-_SHOTS = 'minerva_math_4shot.jsonl'
 _LEVEL = re.compile(r'(?:Level\s*)?([1-9]\d?)')
 _ASY = re.compile(r'\[asy\].*?\[/asy\]', re.DOTALL)
 
@@ -52,6 +51,7 @@ class Math(base.Task):
   name = 'math'
   splits = ('train', 'test')
   stop = ('\nProblem:', 'I hope it is correct')
+  shots_file = 'minerva_math_4shot.jsonl'
   instruction = (
     r'Solve it step by step. Put your final answer in \boxed{} at the end.'
   )
@@ -147,21 +147,6 @@ class Math(base.Task):
       for shot in shots
     ]
     return '\n\n'.join([*blocks, f'Problem:\n{question}\n\nSolution:'])
-
-  def default_prompts(self) -> str:
-    if not self.data:
-      return ''
-    folder = self.data.rstrip('/')
-    if not storage.is_folder(folder):
-      folder = folder.rpartition('/')[0]
-    # `..` means nothing in the name of an object of a bucket.
-    above = (
-      folder.rpartition('/')[0]
-      if '://' in folder
-      else storage.join(folder or '.', '..')
-    )
-    path = storage.join(above, 'prompts', _SHOTS)
-    return path if storage.exists(path) else ''
 
   def _workers(self) -> workers.Pool:
     if self._pool is None:
