@@ -109,7 +109,8 @@ def test_renders_as_transformers_does():
     (
       '{% set ns = namespace(x="a") %}{% for i in range(64) %}'
       '{% set ns.x = ns.x ~ ns.x %}{% endfor %}',
-      'MemoryError',
+      # Whichever limit it meets first: a slow machine takes 1 s for 1 GiB.
+      ('MemoryError', 'took more than 1 s or 1024 MiB'),
     ),
     ('{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}', 'RecursionError'),
     ('{{' + '(' * 50_000 + '1' + ')' * 50_000 + '}}', 'RecursionError'),
@@ -127,7 +128,10 @@ def test_renders_as_transformers_does():
 )
 def test_a_template_that_fails_or_does_not_end(template, named):
   start = time.perf_counter()
-  assert named in _refused(template)
+  refused = _refused(template)
+  assert any(
+    one in refused for one in ([named] if isinstance(named, str) else named)
+  ), refused
   # Far above what it takes, on a busy machine too, and far below for ever.
   assert time.perf_counter() - start < 30
 
