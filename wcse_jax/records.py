@@ -164,6 +164,23 @@ class Grade(_Row):
       )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judgement(_Row):
+  """What a judge, a model or a person, says of a right sample's reasoning.
+
+  Attributes:
+    problem_id: the problem that was asked.
+    index: number of the sample among those of its problem, from 0.
+    sound: whether the reasoning holds; None where the judge did not say.
+    why: its reason, or why there is no verdict; may be empty.
+  """
+
+  problem_id: str
+  index: int
+  sound: bool | None
+  why: str = ''
+
+
 RowT = TypeVar('RowT', bound=_Row)
 
 
