@@ -26,6 +26,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from wcse_jax import errors, records, storage
+from wcse_jax.tasks import rows
 
 
 LONG = 13
@@ -192,36 +193,25 @@ def read(path: str) -> list[records.Problem]:
   Raises:
     InputError: by row number.
   """
-  found = []
-  # Not splitlines(): U+2028 is no line end in JSON.
-  for number, line in enumerate(storage.read_text(path).split('\n'), 1):
-    if not line.strip():
-      continue
-    row = records.parse_object(line, f'{path}: row {number}')
-    question = row.get('question', row.get('problem'))
-    if not isinstance(question, str):
-      raise errors.InputError(
-        f'{path}: row {number}: wanted a text in field "question" or '
-        f'"problem"; got {records.shorten(question)}.'
-      )
-    found.append(
-      records.Problem(
-        id=str(row.get('id', f'row {number}')),
-        task='',
-        question=question,
-        answer='',
-      )
-    )
-  if not found:
+  report = rows.gather(
+    path, rows.lines(path), _problem, lambda number, _: f'row {number}'
+  )
+  if not report.rows:
     raise errors.InputError(f'{path}: wanted rows of problems; it is empty.')
-  ids = collections.Counter(problem.id for problem in found)
-  twice, times = ids.most_common(1)[0]
-  if times > 1:
+  report.check()
+  return report.problems
+
+
+def _problem(row: dict[str, Any], default_id: str) -> records.Problem:
+  question = row.get('question', row.get('problem'))
+  if not isinstance(question, str):
     raise errors.InputError(
-      f'{path}: wanted each id once; {records.shorten(twice)} comes {times} '
-      'times.'
+      'wanted a text in field "question" or "problem"; got '
+      f'{records.shorten(question)}.'
     )
-  return found
+  return records.Problem(
+    id=str(row.get('id', default_id)), task='', question=question, answer=''
+  )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -244,10 +234,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = overlap(train, test)
     _, dropped = clean(train, found, flags.share)
     if flags.matches:
-      rows = [dataclasses.asdict(one) for one in found.matches]
+      matches = [dataclasses.asdict(one) for one in found.matches]
       storage.publish(
         flags.matches,
-        ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows),
+        ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in matches),
       )
     if flags.keep:
       _write_kept(flags.train, flags.keep, train, dropped)

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import pathlib
 
 import pytest
 
+import wcse_jax
 from wcse_jax import errors, tasks
 from wcse_jax.tasks import base
 
@@ -75,3 +77,47 @@ def test_bad_shots_are_named_by_row(tmp_path, line):
   path.write_text('{"question": "a", "target": "b"}\n' + line + '\n')
   with pytest.raises(errors.InputError, match='row 2'):
     tasks.load('arith', prompts=str(path)).shots(2)
+
+
+def test_bad_rows_are_refused_unless_one_asks():
+  assert tasks.load('gsm8k').bad_rows == 'refuse'
+  assert tasks.load('arith', bad_rows='skip').bad_rows == 'skip'
+  # Of this task alone.
+  assert tasks.load('arith').bad_rows == 'refuse'
+  with pytest.raises(errors.InputError) as caught:
+    tasks.load('gsm8k', bad_rows='drop')
+  assert str(caught.value) == "bad_rows: wanted refuse or skip; got 'drop'."
+
+
+@pytest.mark.parametrize('name', ['gsm_plus', 'math500', 'functional_math'])
+def test_shots_of_a_set_without_a_training_split(name):
+  task = tasks.load(name, 'hub:org/set@v1')
+  assert task.default_prompts() == ''
+  with pytest.raises(errors.InputError, match='has no training split: name a'):
+    task.shots(4)
+
+
+def test_the_task_of_the_readme_works(tmp_path, monkeypatch):
+  readme = pathlib.Path(wcse_jax.__file__).parents[1] / 'README.md'
+  section = readme.read_text().partition('## Your own task')[2]
+  code = section.partition('```python\n')[2].partition('```')[0]
+  names = {}
+  imports = (
+    'import json\n'
+    'from wcse_jax import records, storage\n'
+    'from wcse_jax.grading import numeric\n'
+    'from wcse_jax.tasks import base\n'
+  )
+  exec(imports + code, names)
+  monkeypatch.setitem(tasks.TASKS, 'sums', names['Sums'])
+  path = tmp_path / 'sums.json'
+  row = {'q': 'What is 1 + 1?', 'a': '2'}
+  path.write_text(json.dumps({'train': [row] * 3, 'test': [row]}))
+  # It knows nothing of bad rows, and need not.
+  for bad_rows in base.BAD_ROWS:
+    task = tasks.load('sums', str(path), bad_rows=bad_rows)
+    ((position, problem),) = base.select(task, 'test')
+    assert (position, problem.id) == (0, 'sums/test/0')
+    assert task.grade(problem, 0, 'It is 2.').verdict == 'right'
+    assert task.grade(problem, 0, 'It is 3.').verdict == 'wrong'
+    assert task.bad == {}

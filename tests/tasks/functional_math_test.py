@@ -34,6 +34,19 @@ def test_snapshots_are_splits_and_the_newest_is_test(tmp_path):
     functional_math.FunctionalMath().problems('test')
 
 
+def test_an_unknown_snapshot_is_no_other_split(tmp_path):
+  for snapshot in ('Jan-2024', 3, ['Oct-2023']):
+    task = _task(tmp_path, _row('Oct-2023', '1'), _row(snapshot, '2'))
+    with pytest.raises(errors.InputError, match=r'row 2: .*field "snapshot"'):
+      task.problems('Oct-2023')
+
+
+def test_positions_are_of_the_snapshot(tmp_path):
+  found = [_row(None, '1'), _row('Oct-2023', '2'), _row('Dec-2023', '3')]
+  ids = [p.id for p in _task(tmp_path, *found).problems('test')]
+  assert ids == ['functional_math/test/0', 'functional_math/test/1']
+
+
 def test_a_base_alone_is_no_answer(tmp_path):
   task = _task(tmp_path, _row(None, '_7'), _row(None, '10_7'))
   assert [p.answer for p in task.problems('test')] == ['10_7']

@@ -1,8 +1,6 @@
 import json
 import logging
 import pathlib
-import sys
-import types
 
 import pytest
 
@@ -74,7 +72,10 @@ def test_rows_without_an_answer_are_left_out_and_counted(tmp_path, caplog):
     ('{"problem": "q", "answer": NaN}', 'wanted JSON'),
     ('{"problem": "q", "answer": "1", "id": 7}', 'field "id"'),
     ('{"problem": "q", "answer": "1", "solution": 7}', 'field "solution"'),
-    ('{"problem": "q", "answer": "1", "id": "x"}', "'x' comes twice"),
+    ('{"problem": "q", "answer": "1", "level": [5]}', 'field "level"'),
+    ('{"problem": "q", "answer": "1", "subject": 7}', 'field "subject"'),
+    ('{"problem": "q", "answer": "1", "type": 7}', 'field "type"'),
+    ('{"problem": "q", "answer": "1", "id": "x"}', '"x" comes twice'),
   ],
 )
 def test_a_bad_row_is_named_by_its_number(tmp_path, bad, named):
@@ -100,32 +101,6 @@ def test_math500_finds_its_file(tmp_path):
   _write(tmp_path / 'math500.jsonl', [_ROW] * 2)
   found = math.Math500(str(tmp_path)).problems('test')
   assert [p.id for p in found] == ['math500/test/0', 'math500/test/1']
-
-
-def test_the_hub_is_asked_for_a_revision(monkeypatch):
-  asked = []
-
-  def load_dataset(*names, **options):
-    asked.append((names, options))
-    return [_ROW]
-
-  hub = types.SimpleNamespace(load_dataset=load_dataset)
-  monkeypatch.setitem(sys.modules, 'datasets', hub)
-  assert len(math.Math().problems('test')) == 7
-  assert asked[0] == (
-    (math.HUB, 'algebra'),
-    {'split': 'test', 'revision': math.REVISION},
-  )
-  task = math.Math500()
-  task.revision = 'mine'
-  assert len(task.problems('test')) == 1
-  assert asked[-1] == (
-    (math.HUB_500, None),
-    {'split': 'test', 'revision': 'mine'},
-  )
-  monkeypatch.setitem(sys.modules, 'datasets', None)
-  with pytest.raises(errors.InputError, match='`datasets`'):
-    math.Math().problems('test')
 
 
 def test_the_prompt_is_that_of_minerva(tmp_path):

@@ -14,6 +14,10 @@ from typing import Any
 from wcse_jax import errors, records, storage
 
 
+# What a task does with bad rows of its set.
+BAD_ROWS = ('refuse', 'skip')
+
+
 @dataclasses.dataclass(frozen=True)
 class Shot:
   """One worked example of the few-shot prompt."""
@@ -33,6 +37,8 @@ class Task:
     shots_file: name of the file of worked examples that users have beside the
       set; empty for none.
     instruction: what a chat model is told behind a question without shots.
+    bad_rows: one of `BAD_ROWS`; a task that reads rows of a set heeds it.
+    bad: by split: (row number, what is wrong with it) of the rows left out.
   """
 
   name: str = ''
@@ -44,11 +50,13 @@ class Task:
     'Solve it step by step. End with a line "The answer is X.", where X is the '
     'final answer alone.'
   )
+  bad_rows: str = 'refuse'
 
   def __init__(self, data: str = '', prompts: str = ''):
-    """`data`: folder or file of the set; `prompts`: JSONL of worked shots."""
+    """`data`: folder, file or hub of the set; `prompts`: JSONL of shots."""
     self.data = data
     self.prompts = prompts
+    self.bad: dict[str, list[tuple[int, str]]] = {}
 
   def problems(self, split: str) -> list[records.Problem]:
     """Returns the whole split, in its fixed order."""
@@ -142,6 +150,11 @@ class Task:
     path = self.prompts or self.default_prompts()
     if path:
       found = read_shots(path)
+    elif 'train' not in self.splits:
+      raise errors.InputError(
+        f'shots: wanted {count}, but {self.name} has no training split: name a '
+        'file of worked examples in prompts.'
+      )
     else:
       rows = self.problems('train')[:count]
       found = [Shot(row.question, row.solution) for row in rows]

@@ -5,48 +5,21 @@ from typing import Any
 
 from wcse_jax import errors, records
 from wcse_jax.grading import equations, numeric
-from wcse_jax.tasks import base, rows
+from wcse_jax.tasks import remote, rows, sets
 
 
 # Source of the revision: the id's public pinned uses; main since 2024.
-HUB = rows.Hub(
-  'openai/gsm8k', 'main', '740312add88f781978c0658806c59bc2815b9866'
+HUB = remote.Hub(
+  'openai/gsm8k', ('main',), '740312add88f781978c0658806c59bc2815b9866'
 )
 _ANNOTATION = re.compile(r'<<[^<>\n]*+>>')
 
 
-class WordProblems(base.Task):
-  """Word problems with a number as answer, from rows of one set.
-
-  `data` is a folder with `<split>.jsonl`, a file that serves whichever split
-  is asked for, `hub:ORG/NAME@REVISION`, or empty: then the set comes from its
-  place on the Hugging Face hub, by way of the package `datasets`.
-
-  Attributes:
-    hub: where the set lies on the hub.
-  """
+class WordProblems(sets.SetTask):
+  """Word problems with a number as answer, from rows of one set."""
 
   stop = ('\nQ:',)
   shots_file = 'gsm8k_cot_8shot.jsonl'
-  hub: rows.Hub
-
-  def problem(self, row: dict[str, Any], default_id: str) -> records.Problem:
-    """Returns the problem of a row.
-
-    Raises:
-      InputError: if the row is bad; without its number.
-    """
-    raise NotImplementedError
-
-  def problems(self, split: str) -> list[records.Problem]:
-    if split not in self.splits:
-      raise errors.InputError(
-        f'split: wanted one of {", ".join(self.splits)} for task {self.name}; '
-        f'got {split!r}.'
-      )
-    return rows.problems(
-      self.data, split, name=self.name, hub=self.hub, make=self.problem
-    )
 
   def answer(self, text: str) -> str | None:
     return numeric.extract(text)
@@ -85,7 +58,9 @@ class Gsm8k(WordProblems):
   splits = ('train', 'test')
   hub = HUB
 
-  def problem(self, row: dict[str, Any], default_id: str) -> records.Problem:
+  def problem(
+    self, row: dict[str, Any], default_id: str, split: str
+  ) -> records.Problem:
     row = {'id': default_id, **row}
     for field in ('id', 'question', 'answer'):
       rows.text(row, field)

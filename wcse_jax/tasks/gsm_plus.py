@@ -10,7 +10,7 @@ from typing import Any
 
 from wcse_jax import errors, records
 from wcse_jax.grading import numeric
-from wcse_jax.tasks import gsm8k, rows
+from wcse_jax.tasks import gsm8k, remote, rows
 
 
 # What `answer` returns for a text that says that no answer can be given.
@@ -61,21 +61,21 @@ class GsmPlus(gsm8k.WordProblems):
 
   name = 'gsm_plus'
   splits = ('testmini', 'test')
-  hub = rows.Hub(
-    'qintongli/GSM-Plus', '', '3b708db57b96a16e8e3368ed2956990c0809440e'
+  hub = remote.Hub(
+    'qintongli/GSM-Plus',
+    revision='3b708db57b96a16e8e3368ed2956990c0809440e',
   )
 
-  def problem(self, row: dict[str, Any], default_id: str) -> records.Problem:
+  def problem(
+    self, row: dict[str, Any], default_id: str, split: str
+  ) -> records.Problem:
     row = {'id': default_id, **row}
-    texts = ('solution', 'perturbation_type', 'seed_solution')
-    row |= {field: row.get(field) or '' for field in texts}
     for field in ('id', 'question', 'answer'):
       rows.text(row, field)
-    for field in texts:
-      if not isinstance(row[field], str):
-        raise errors.InputError(
-          f'wanted a text in field "{field}"; got {str(row[field])[:80]!r}.'
-        )
+    solution, kind, of_seed = (
+      rows.optional(row, field)
+      for field in ('solution', 'perturbation_type', 'seed_solution')
+    )
     answer = row['answer'].strip()
     if answer == 'None':
       answer = ''
@@ -83,9 +83,9 @@ class GsmPlus(gsm8k.WordProblems):
       raise errors.InputError(
         f'wanted a number or None in field "answer"; got {answer[:80]!r}.'
       )
-    worked = row['solution'].rpartition('####')[0] or row['solution']
+    worked = solution.rpartition('####')[0] or solution
     lines = gsm8k.worked_lines(worked)
-    seed = gsm8k.worked_lines(row['seed_solution'].rpartition('####')[0])
+    seed = gsm8k.worked_lines(of_seed.rpartition('####')[0])
     shown = answer.replace(',', '') or UNKNOWN
     return records.Problem(
       id=row['id'],
@@ -94,7 +94,7 @@ class GsmPlus(gsm8k.WordProblems):
       answer=answer.replace(',', ''),
       solution='\n'.join([*lines, f'The answer is {shown}.']) if lines else '',
       level=str(len(seed)) if seed else '',
-      subject=row['perturbation_type'],
+      subject=kind,
     )
 
   def answer(self, text: str) -> str | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from wcse_jax import errors, records
 from wcse_jax.grading import numeric
-from wcse_jax.tasks import gsm8k, rows
+from wcse_jax.tasks import gsm8k, remote, rows
 
 
 _OPERATOR = re.compile(r'(?<=\s)[-+*/](?=\s)')
@@ -25,11 +25,13 @@ class Svamp(gsm8k.WordProblems):
 
   name = 'svamp'
   splits = ('train', 'test')
-  hub = rows.Hub(
-    'ChilleD/SVAMP', '', '5e0bf1e5e7c0e9c4bc39180d224f41f3f801b7ef'
+  hub = remote.Hub(
+    'ChilleD/SVAMP', revision='5e0bf1e5e7c0e9c4bc39180d224f41f3f801b7ef'
   )
 
-  def problem(self, row: dict[str, Any], default_id: str) -> records.Problem:
+  def problem(
+    self, row: dict[str, Any], default_id: str, split: str
+  ) -> records.Problem:
     if 'Body' in row and 'question' not in row:
       body, asked = rows.text(row, 'Body').strip(), rows.text(row, 'Question')
       mark = '' if body.endswith(('.', '?', '!', ',')) else '.'
@@ -37,17 +39,13 @@ class Svamp(gsm8k.WordProblems):
         'id': row.get('ID', default_id),
         'question': f'{body}{mark} {asked}',
         'answer': row.get('Answer'),
-        'equation': row.get('Equation', ''),
-        'type': row.get('Type', ''),
+        'equation': row.get('Equation'),
+        'type': row.get('Type'),
       }
-    row = {'id': default_id, 'equation': '', 'type': '', **row}
+    row = {'id': default_id, **row}
     for field in ('id', 'question'):
       rows.text(row, field)
-    for field in ('equation', 'type'):
-      if not isinstance(row[field], str):
-        raise errors.InputError(
-          f'wanted a text in field "{field}"; got {str(row[field])[:80]!r}.'
-        )
+    equation = rows.optional(row, 'equation')
     answer = row.get('answer')
     stated = '' if isinstance(answer, bool) else str(answer).strip()
     value = numeric.parse(stated)
@@ -55,13 +53,13 @@ class Svamp(gsm8k.WordProblems):
       raise errors.InputError(
         f'wanted a number in field "answer"; got {str(answer)[:80]!r}.'
       )
-    count = len(_OPERATOR.findall(row['equation']))
+    count = len(_OPERATOR.findall(equation))
     return records.Problem(
       id=row['id'],
       task=self.name,
       question=row['question'].strip(),
       answer=str(value) if value.denominator == 1 else stated.replace(',', ''),
       level=str(count) if count else '',
-      subject=row['type'],
-      meta={'equation': row['equation']} if row['equation'] else {},
+      subject=rows.optional(row, 'type'),
+      meta={'equation': equation} if equation else {},
     )
