@@ -14,7 +14,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / 'wcse_jax'
 ROWS = (
   ('errors', 'storage'),
   ('records', 'meter', 'cli'),
-  ('shardfiles', 'runlog'),
+  ('shardfiles', 'runlog', 'audits'),
   ('sharding', 'kernels', 'grading'),
   ('chat', 'pieces'),
   ('tokenizer', 'vocabulary'),
@@ -27,7 +27,7 @@ ROWS = (
   ('sft',),
   ('arms', 'pretrain'),
   ('report',),
-  ('outcome',),
+  ('outcome', 'audit'),
   ('findings',),
   ('study',),
 )
@@ -40,6 +40,7 @@ HOST = (
   'shardfiles',
   'meter',
   'runlog',
+  'audits',
   'cli',
   'chat',
   'pieces',
@@ -66,6 +67,7 @@ HOST = (
   'grading.workers',
   'tasks',
   'contamination',
+  'metrics.audited',
   'metrics.contrast',
   'metrics.extrapolation',
   'metrics.majority',
@@ -89,6 +91,8 @@ HOST = (
   'sampler.settings',
   'sft.settings',
   'report.html',
+  'report.auditpage',
+  'audit',
 )
 
 
