@@ -1,0 +1,131 @@
+"""A server on this machine that speaks as OpenAI's does, by a test's rules."""
+
+import collections
+import contextlib
+import dataclasses
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+
+@dataclasses.dataclass
+class Answer:
+  """What the server says: a status, a body, and headers."""
+
+  status: int
+  body: Any
+  headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Loopback:
+  """A running server.
+
+  Attributes:
+    url: where it begins.
+    requests: bodies of all requests so far.
+    keys: their Authorization headers.
+    most: requests that were under way at once.
+  """
+
+  url: str
+  requests: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+  keys: list[str] = dataclasses.field(default_factory=list)
+  most: int = 0
+
+
+def said(text: str | None, prompt: int = 7, completion: int = 3) -> Answer:
+  """Returns a chat completion."""
+  return Answer(
+    200,
+    {
+      'id': 'x',
+      'object': 'chat.completion',
+      'created': 0,
+      'model': 'm',
+      'choices': [
+        {
+          'index': 0,
+          'finish_reason': 'stop',
+          'message': {'role': 'assistant', 'content': text},
+        }
+      ],
+      'usage': {
+        'prompt_tokens': prompt,
+        'completion_tokens': completion,
+        'total_tokens': prompt + completion,
+      },
+    },
+  )
+
+
+@contextlib.contextmanager
+def serving(
+  rule: Callable[[str, collections.Counter], Answer | str],
+  *,
+  path: str = '/v1/chat/completions',
+) -> Iterator[Loopback]:
+  """Runs a server.
+
+  Args:
+    rule: (what the user said, how often each text came before) -> an answer,
+      or the text of one.
+    path: any other is not found.
+  """
+  lock = threading.Lock()
+  seen: collections.Counter = collections.Counter()
+  under_way = 0
+
+  class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+      nonlocal under_way
+      length = int(self.headers['Content-Length'])
+      body = json.loads(self.rfile.read(length))
+      text = body['messages'][-1]['content']
+      with lock:
+        under_way += 1
+        server.most = max(server.most, under_way)
+        server.requests.append(body)
+        server.keys.append(self.headers.get('Authorization', ''))
+        before = seen.copy()
+        seen[text] += 1
+      answer = rule(text, before)
+      if self.path != path:
+        answer = Answer(404, {'error': {'message': 'no such path'}})
+      if isinstance(answer, str):
+        answer = said(answer)
+      data = answer.body
+      if not isinstance(data, bytes):
+        data = json.dumps(data).encode()
+      with lock:
+        under_way -= 1
+      # Who asked may have given up.
+      with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        self.send_response(answer.status)
+        headers = {'Content-Type': 'application/json', **answer.headers}
+        for name, value in headers.items():
+          self.send_header(name, value)
+        self.send_header('Content-Length', str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_) -> None:
+      pass
+
+  class Quiet(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_) -> None:
+      """A connection that the other side reset is no event."""
+
+  with Quiet(('127.0.0.1', 0), Handler) as listener:
+    server = Loopback(f'http://127.0.0.1:{listener.server_port}/v1')
+    thread = threading.Thread(target=listener.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+      yield server
+    finally:
+      listener.shutdown()
+      thread.join()
