@@ -319,7 +319,7 @@ def test_a_second_writer_leaves_at_once_and_changes_nothing(tmp_path):
     assert len(before) == 2  # The lock, and the file being written.
     begin = time.monotonic()
     status, _, err = _finish(_start(_TRY, tmp_path))
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30
     assert status == 1
     assert err.startswith(f'refused: {tmp_path}: wanted to be the only writer')
     assert f'process {holder.pid} on ' in err
@@ -461,7 +461,7 @@ def test_a_bucket_lock_is_renewed_and_its_loss_is_said(monkeypatch):
   def lose():
     with storage.lock(folder):
       first = storage.read_json(f'{folder}/.lock')['beat']
-      deadline = time.monotonic() + 5
+      deadline = time.monotonic() + 30
       while storage.read_json(f'{folder}/.lock')['beat'] == first:
         assert time.monotonic() < deadline
         time.sleep(0.01)

