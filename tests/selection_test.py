@@ -9,7 +9,7 @@ import pytest
 from wcse_jax import errors, records, selection
 
 
-def _row(problem, index, *, text='t', verdict='right', sound=None):
+def _row(problem, index, *, text='t', verdict='right', sound=None, answer=None):
   sample = records.Sample(
     problem_id=problem,
     index=index,
@@ -24,7 +24,7 @@ def _row(problem, index, *, text='t', verdict='right', sound=None):
   grade = records.Grade(
     problem_id=problem,
     index=index,
-    answer=None,
+    answer=answer,
     correct=records.VERDICTS[verdict],
     verdict=verdict,
     sound=sound,
@@ -151,6 +151,8 @@ def test_the_rules_come_in_their_order():
     'chosen': 1,
     'problems': 1,
     'problems_chosen': 1,
+    'chosen_right': 1,
+    'chosen_known': 1,
   }
 
 
@@ -210,3 +212,77 @@ def test_bad_rules(change, named):
 def test_a_sample_twice_is_refused():
   with pytest.raises(errors.InputError, match='index 1 comes twice'):
     selection.select([_row('p', 1), _row('p', 1)], selection.Selection())
+
+
+def _votes(problem, answers, reference='4'):
+  return [
+    _row(
+      problem,
+      index,
+      answer=answer,
+      verdict='unparsed'
+      if answer is None
+      else ('right' if answer == reference else 'wrong'),
+    )
+    for index, answer in enumerate(answers)
+  ]
+
+
+def test_the_majority_stands_in_for_the_reference():
+  rows = [
+    *_votes('a', ['4', '5', '4', None]),
+    *_votes('b', ['7', '7', '4']),
+    *_votes('c', [None, None]),
+    # Of equal counts the lowest index wins, in whatever order rows come.
+    *_votes('d', ['5', '4', '4', '5'])[::-1],
+  ]
+  rules = selection.Selection(verifier='majority')
+  chosen, counts = selection.select(rows, rules)
+  assert _keys(chosen) == [
+    ('a', 0),
+    ('a', 2),
+    ('b', 0),
+    ('b', 1),
+    ('d', 0),
+    ('d', 3),
+  ]
+  assert (counts['rows'], counts['right'], counts['chosen']) == (13, 7, 6)
+  assert (counts['chosen_right'], counts['chosen_known']) == (2, 6)
+
+
+def test_a_majority_must_have_its_share_of_all_rows():
+  rows = [*_votes('a', ['4', '4', None, '5']), *_votes('b', ['4', '4', '4'])]
+  for share, kept in ((0.5, 5), (0.51, 3), (1.0, 3), (0.0, 5)):
+    rules = selection.Selection(verifier='majority', share=share)
+    assert len(selection.select(rows, rules)[0]) == kept
+
+
+def test_two_spellings_are_one_vote():
+  rows = _votes('a', ['5', '4', '4.0', '5', ' 4'])
+  rules = selection.Selection(verifier='majority')
+  plain, _ = selection.select(rows, rules)
+  assert _keys(plain) == [('a', 0), ('a', 3)]
+  joined, _ = selection.select(rows, rules, ballot=lambda a: str(float(a)))
+  assert _keys(joined) == [('a', 1), ('a', 2), ('a', 4)]
+
+
+def test_samples_without_a_known_verdict_vote_too():
+  # As where a problem has no reference at all.
+  rows = [
+    _row('a', index, answer=answer, verdict='error')
+    for index, answer in enumerate(['4', '4', '5'])
+  ]
+  chosen, counts = selection.select(
+    rows, selection.Selection(verifier='majority')
+  )
+  assert _keys(chosen) == [('a', 0), ('a', 1)]
+  assert (counts['chosen_right'], counts['chosen_known']) == (0, 0)
+
+
+@pytest.mark.parametrize(
+  ('field', 'value'), [('verifier', 'oracle'), ('share', 1.5), ('share', -0.1)]
+)
+def test_a_verifier_out_of_range_is_refused(field, value):
+  rules = selection.Selection(**{field: value})
+  with pytest.raises(errors.InputError, match=f'^{field}: wanted'):
+    selection.select([], rules)

@@ -41,7 +41,7 @@ def examples(
   Args:
     arm: one of `ARMS`.
     task: lays out prompt and completion.
-    problems: the training problems.
+    problems: the training problems; samples of others are not taken.
     graded: samples and grades of `wc` and `se`.
     pools: the sample indices that `wc` and `se` may use at this budget.
     rules: which samples to take; None: every right one.
@@ -53,10 +53,7 @@ def examples(
     return [data.example(task, p, p.solution) for p in problems]
   rows, counts = choose(arm, task, problems, graded, pools, rules)
   if not rows:
-    dropped = ', '.join(
-      f'{name} {counts[name]}'
-      for name in ('right', 'sound', 'distinct', 'per_problem')
-    )
+    dropped = ', '.join(f'{name} {counts[name]}' for name in selection.RULES)
     raise errors.InputError(
       f'arm {arm}: none of the {counts["rows"]} samples of its pool is right '
       f'and fits; there is nothing to train on (dropped by rule: {dropped}).'
@@ -84,7 +81,9 @@ def choose(
   source = graded[role]
   where = {problem.id: problem for problem in problems}
   grades = {
-    (g.problem_id, g.index): g for g in source.grades if g.index in pool
+    (g.problem_id, g.index): g
+    for g in source.grades
+    if g.index in pool and g.problem_id in where
   }
   return selection.select(
     [
@@ -94,4 +93,5 @@ def choose(
     ],
     rules or selection.Selection(),
     task.chain,
+    task.ballot,
   )

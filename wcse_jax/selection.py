@@ -4,10 +4,15 @@ import collections
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from wcse_jax import errors, records
+
+
+# In the order in which they are used.
+RULES = ('right', 'sound', 'distinct', 'per_problem')
+VERIFIERS = ('reference', 'majority')
 
 
 class Row(NamedTuple):
@@ -18,13 +23,18 @@ class Row(NamedTuple):
   grade: records.Grade
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(kw_only=True)
 class Selection:
   """Rules, used in the order of the fields; each sees what the last one left.
 
   Attributes:
-    right: only samples whose verdict is `right`.  Without it every verdict is
-      kept, also timeout and error.
+    right: only samples that the verifier takes for right.  Without it every
+      verdict is kept, also timeout and error.
+    verifier: `reference` goes by the verdict; `majority` knows no reference: it
+      takes the samples that have the most frequent answer of their problem
+      among the rows given (of equally frequent ones that of the lowest index).
+    share: of a problem's rows that the most frequent answer must have at least,
+      for the verifier `majority`.
     sound: only samples whose reasoning is sound.  Where that is not known
       (`sound` is None) `unjudged` decides.
     unjudged: whether the rule `sound` keeps samples whose reasoning was not
@@ -38,6 +48,8 @@ class Selection:
   """
 
   right: bool = True
+  verifier: str = 'reference'
+  share: float = 0.0
   sound: bool = False
   unjudged: bool = False
   distinct: bool = False
@@ -51,6 +63,15 @@ class Selection:
         raise errors.InputError(
           f'{name}: wanted true or false; got {getattr(self, name)!r}.'
         )
+    if self.verifier not in VERIFIERS:
+      raise errors.InputError(
+        f'verifier: wanted one of {", ".join(VERIFIERS)}; got '
+        f'{self.verifier!r}.'
+      )
+    if not 0 <= self.share <= 1:
+      raise errors.InputError(
+        f'share: wanted a number from 0 to 1; got {self.share!r}.'
+      )
     if type(self.per_problem) is not int or self.per_problem < 0:
       raise errors.InputError(
         f'per_problem: wanted a count >= 0; got {self.per_problem!r}.'
@@ -65,6 +86,7 @@ def select(
   rows: Iterable[Row],
   rules: Selection,
   chain: Callable[[str], str] | None = None,
+  ballot: Callable[[str], str] | None = None,
 ) -> tuple[list[Row], dict[str, int]]:
   """Returns the chosen rows by problem id and sample index, and counts.
 
@@ -74,12 +96,16 @@ def select(
     rules: which to take.
     chain: text -> what makes two solutions differ, as `tasks.base.Task.chain`;
       None: the text but for white space.
+    ballot: answer -> what it is as a vote, as `tasks.base.Task.ballot`; None:
+      itself.
 
   Returns:
     The rows, and what became of all: `rows` given, those dropped by each rule
     (`right`, `sound`, `distinct`, `per_problem`), and `chosen`; these add up.
     Beside them `unjudged`, how many rows without a judgement the rule `sound`
-    met, `problems`, how many have a row, and `problems_chosen`.
+    met, `problems`, how many have a row, `problems_chosen`, and of the chosen
+    rows `chosen_right`, those whose verdict is right, and `chosen_known`, those
+    whose verdict says something: what the verifier is worth.
 
   Raises:
     InputError: if a rule is out of range, or a sample comes twice.
@@ -96,7 +122,10 @@ def select(
   left = rows
   counts['unjudged'] = 0
   if rules.right:
-    left = [row for row in left if row.grade.verdict == 'right']
+    if rules.verifier == 'majority':
+      left = _agreeing(left, rules.share, ballot)
+    else:
+      left = [row for row in left if row.grade.verdict == 'right']
   counts['right'] = len(rows) - len(left)
   before = len(left)
   if rules.sound:
@@ -135,7 +164,37 @@ def select(
   counts['chosen'] = len(left)
   counts['problems'] = len({row.sample.problem_id for row in rows})
   counts['problems_chosen'] = len({row.sample.problem_id for row in left})
+  counts['chosen_right'] = sum(row.grade.verdict == 'right' for row in left)
+  counts['chosen_known'] = sum(row.grade.correct is not None for row in left)
   return sorted(left, key=_key), counts
+
+
+def _agreeing(
+  rows: Sequence[Row], share: float, ballot: Callable[[str], str] | None
+) -> list[Row]:
+  """Returns the rows that have the majority answer of their problem."""
+  votes: dict[str, collections.Counter[str]] = {}
+  cast = []
+  size: collections.Counter[str] = collections.Counter()
+  for row in rows:
+    problem_id, answer = row.sample.problem_id, row.grade.answer
+    size[problem_id] += 1
+    vote = ballot(answer) if ballot and answer is not None else answer
+    cast.append(vote)
+    if vote is not None:
+      votes.setdefault(problem_id, collections.Counter())[vote] += 1
+  # Of equal counts the vote that came first, which has the lowest index.
+  winners = {
+    problem_id: winner
+    for problem_id, counted in votes.items()
+    for winner, count in counted.most_common(1)
+    if count >= share * size[problem_id]
+  }
+  return [
+    row
+    for row, vote in zip(rows, cast)
+    if vote is not None and winners.get(row.sample.problem_id) == vote
+  ]
 
 
 def _key(row: Row) -> tuple[str, int]:

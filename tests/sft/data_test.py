@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from wcse_jax import errors, records, shardfiles, tasks
+from wcse_jax import errors, records, selection, shardfiles, tasks
 from wcse_jax.sft import data
 
 
@@ -16,13 +16,13 @@ def test_what_is_written_is_read_back(tmp_path):
   examples = [data.Example('Q: é\u2028\nA:', ' "1"'), data.Example('', ' 2')]
   path = str(tmp_path / 'rows.jsonl')
   data.write(path, examples)
-  assert data.read(path) == examples
+  assert data.read(path) == (examples, None)
 
 
 def test_blank_lines_are_no_rows(tmp_path):
   path = tmp_path / 'rows.jsonl'
   path.write_text('\n{"prompt": "a", "completion": "b"}\n\n')
-  assert data.read(str(path)) == [data.Example('a', 'b')]
+  assert data.read(str(path))[0] == [data.Example('a', 'b')]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,19 @@ def test_of_a_run_folder_the_right_samples_are_taken(tmp_path):
     data.Example(task.prompt(f'{i} + 1?'), f' so #### {i + 1}')
     for i in range(3)
   ]
-  assert data.read(str(tmp_path / 'run'), 'gsm8k', path) == want
+  run = str(tmp_path / 'run')
+  found, counts = data.read(run, 'gsm8k', path)
+  assert found == want
+  assert (counts['rows'], counts['right'], counts['chosen']) == (6, 3, 3)
+  # Without the rule, all of them; with a cap, one a problem.
+  rules = selection.Selection(right=False, per_problem=1)
+  found, counts = data.read(run, 'gsm8k', path, rules)
+  assert len(found) == counts['per_problem'] == 3
+  rules = selection.Selection(sound=True)
+  with pytest.raises(
+    errors.InputError, match=r'right 3, sound 3, .* of 6 rows'
+  ):
+    data.read(run, 'gsm8k', path, rules)
 
 
 def test_a_run_folder_without_a_right_sample_is_refused(tmp_path):

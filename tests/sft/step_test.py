@@ -24,7 +24,7 @@ _RECIPE = step.Recipe.of(_CONFIG, steps=10)
 
 @pytest.fixture(scope='module')
 def rows(loaded, sums):
-  return data.encode(data.read(sums), loaded[1], _LENGTH)[4:]
+  return data.encode(data.read(sums)[0], loaded[1], _LENGTH)[4:]
 
 
 @pytest.fixture(scope='module')

@@ -59,7 +59,7 @@ def examples(questions, tmp_path_factory):
 @pytest.fixture(scope='module')
 def validation(examples):
   """A JSONL of eleven rows: a whole batch and a part of one."""
-  rows = data.read(examples(7))
+  rows = data.read(examples(7))[0]
   path = f'{examples(7)}.more'
   data.write(path, rows + [data.Example('1?', f' {i}.') for i in range(3)])
   return path
@@ -152,7 +152,7 @@ def test_a_run_reports_what_it_did(config, done):
   assert (result['examples'], result['dropped']) == (8, 0)
   assert result['epochs'] == _STEPS
   rows = data.encode(
-    data.read(config.train), checkpoints.load(config.checkpoint)[1], 24
+    data.read(config.train)[0], checkpoints.load(config.checkpoint)[1], 24
   )
   assert result['tokens'] == _STEPS * sum(len(row.tokens) for row in rows)
   assert result['chip_seconds'] > 0
@@ -165,7 +165,7 @@ def test_a_run_reports_what_it_did(config, done):
 def _loss(folder, path):
   """Returns the loss of an exported model on a JSONL, by plain NumPy."""
   model, tokenizer = checkpoints.load(str(folder))
-  rows = data.encode(data.read(path), tokenizer, 24)
+  rows = data.encode(data.read(path)[0], tokenizer, 24)
   tokens_BT = np.zeros((len(rows), 24), np.int32)
   for b, row in enumerate(rows):
     tokens_BT[b, : len(row.tokens)] = row.tokens

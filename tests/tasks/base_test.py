@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 import wcse_jax
-from wcse_jax import errors, tasks
+from wcse_jax import errors, records, tasks
 from wcse_jax.tasks import base
 
 
@@ -121,3 +121,12 @@ def test_the_task_of_the_readme_works(tmp_path, monkeypatch):
     assert task.grade(problem, 0, 'It is 2.').verdict == 'right'
     assert task.grade(problem, 0, 'It is 3.').verdict == 'wrong'
     assert task.bad == {}
+
+
+def test_without_a_reference_nothing_is_wrong():
+  task = tasks.load('gsm8k')
+  problem = records.Problem(id='p', task='gsm8k', question='q', answer='')
+  found = task.grade(problem, 0, 'The answer is 7.')
+  assert (found.verdict, found.correct, found.answer) == ('error', None, '7')
+  assert found.why == 'no reference answer'
+  assert task.grade(problem, 0, 'who knows').verdict == 'unparsed'

@@ -175,3 +175,17 @@ def test_references_equal_themselves_and_their_solutions():
   finally:
     task.close()
   assert not wrong
+
+
+def test_one_value_in_two_spellings_is_one_vote():
+  task = math.Math()
+  for spellings in (
+    ['\\frac{1}{2}', '\\dfrac12', '1/2', '0.5', '$\\frac{1}{2}$'],
+    ['10,000', '10000', '10{,}000'],
+    ['x + 1', 'x+1'],
+    ['\\text{(A)}', '(A)'],
+  ):
+    assert len({task.ballot(one) for one in spellings}) == 1, spellings
+  assert task.ballot('2') != task.ballot('-2')
+  assert task.ballot('(1,2)') != task.ballot('(12)')
+  assert task.ballot('9' * 10**6) == '9' * 10**6

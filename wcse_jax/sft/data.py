@@ -4,6 +4,7 @@ The batch of step s is a function of (rows, seed, s) alone, so a run resumes at
 any step, on any number of processes, without state of its own.
 """
 
+import collections
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -12,7 +13,14 @@ import grain
 import numpy as np
 from absl import logging
 
-from wcse_jax import errors, records, shardfiles, storage, tasks
+from wcse_jax import (
+  errors,
+  records,
+  selection,
+  shardfiles,
+  storage,
+  tasks,
+)
 from wcse_jax import tokenizer as tokenizers
 
 
@@ -37,10 +45,29 @@ class Encoded:
   prompt_tokens: int
 
 
-def read(path: str, task_name: str = '', data: str = '') -> list[Example]:
-  """Returns the examples of a JSONL file or of a graded run folder."""
+def read(
+  path: str,
+  task_name: str = '',
+  data: str = '',
+  rules: selection.Selection | None = None,
+  *,
+  bad_rows: str = 'refuse',
+) -> tuple[list[Example], dict[str, int] | None]:
+  """Returns examples, and what the rules dropped of them.
+
+  Args:
+    path: a JSONL file of `{"prompt", "completion"}`, or a graded run folder.
+    task_name: the task of a run folder.
+    data: where that task's set is.
+    rules: which samples of a run folder to take; None: every right one.
+    bad_rows: of that set, as `tasks.load` takes it.
+
+  Returns:
+    The examples; the counts of `read_graded`, None for a file.
+  """
   if storage.is_folder(path):
-    return read_graded(path, tasks.load(task_name, data))
+    task = tasks.load(task_name, data, bad_rows=bad_rows)
+    return read_graded(path, task, rules or selection.Selection())
   if not storage.exists(path):
     raise errors.InputError(
       f'train: wanted a JSONL file or a run folder; {path!r} does not exist.'
@@ -63,30 +90,44 @@ def read(path: str, task_name: str = '', data: str = '') -> list[Example]:
         f'{type(prompt).__name__} and {type(completion).__name__}.'
       )
     found.append(Example(prompt, completion))
-  return found
+  return found, None
 
 
-def read_graded(folder: str, task) -> list[Example]:
-  """Returns the right samples of every model in a run folder, as examples."""
+def read_graded(
+  folder: str, task, rules: selection.Selection
+) -> tuple[list[Example], dict[str, int]]:
+  """Returns samples of a run folder as examples, and `selection`'s counts.
+
+  The rules hold for the samples of each model on its own; counts are sums.
+  """
   problems = {p.id: p for s in task.splits for p in task.problems(s)}
   root = storage.join(folder, 'samples')
-  found = []
+  found: list[Example] = []
+  counts: collections.Counter[str] = collections.Counter()
   for model in storage.names(root):
     samples = shardfiles.ShardFolder(storage.join(root, model))
     grades = shardfiles.ShardFolder(storage.join(folder, 'grades', model))
-    right = {
-      (g.problem_id, g.index) for g in grades.rows(records.Grade) if g.correct
-    }
-    found += [
-      example(task, problems[s.problem_id], s.text)
-      for s in samples.rows(records.Sample)
-      if (s.problem_id, s.index) in right
-    ]
+    graded = {(g.problem_id, g.index): g for g in grades.rows(records.Grade)}
+    rows, dropped = selection.select(
+      (
+        selection.Row(problems[s.problem_id], s, graded[s.problem_id, s.index])
+        for s in samples.rows(records.Sample)
+        if (s.problem_id, s.index) in graded
+      ),
+      rules,
+      task.chain,
+      task.ballot,
+    )
+    counts.update(dropped)
+    found += [example(task, row.problem, row.sample.text) for row in rows]
   if not found:
     raise errors.InputError(
-      f'train: {folder} holds no right sample; grade it first.'
+      f'train: {folder} holds no right sample that fits the selection; grade '
+      f'it first. Dropped by rule: '
+      + ', '.join(f'{name} {counts[name]}' for name in selection.RULES)
+      + f' of {counts["rows"]} rows.'
     )
-  return found
+  return found, dict(counts)
 
 
 def example(task, problem: records.Problem, text: str) -> Example:

@@ -3,6 +3,7 @@
 import dataclasses
 
 from wcse_jax import errors
+from wcse_jax import selection as selections
 from wcse_jax.sampler import settings as sampler_settings
 
 
@@ -53,9 +54,11 @@ class SftConfig:
   Attributes:
     checkpoint: the model to start from.
     train: a JSONL of `{"prompt", "completion"}`, or a run folder with samples
-      and grades of one model, of which the right ones are taken.
+      and grades of one model, of which `selection` takes some.
     task: the task of a run folder, and of the validation by accuracy.
     data: the folder or file of that task's set.
+    bad_rows: as in `sampler.run.SampleConfig`.
+    selection: which samples of a run folder are trained on.
     validation: a JSONL as `train`, for validation by loss; or empty.
     validation_problems: problems of the task's validation split on which
       accuracy chooses the checkpoint; 0 for none.
@@ -78,6 +81,10 @@ class SftConfig:
   train: str = ''
   task: str = ''
   data: str = ''
+  bad_rows: str = 'refuse'
+  selection: selections.Selection = dataclasses.field(
+    default_factory=selections.Selection
+  )
   validation: str = ''
   validation_problems: int = 0
   validation_size: int = 500
@@ -126,5 +133,6 @@ class SftConfig:
       raise errors.InputError(
         f'dtype: wanted float32 or bfloat16; got {self.dtype!r}.'
       )
+    self.selection.validate()
     self.optimizer.validate()
     self.sampler.validate()

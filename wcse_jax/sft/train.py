@@ -47,7 +47,13 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
   mesh = sharding.make_mesh(config.mesh)
   _check_batch(config, mesh)
   model, tokenizer = checkpoints.load(config.checkpoint, mesh=mesh)
-  examples = data.read(config.train, config.task, config.data)
+  examples, counts = data.read(
+    config.train,
+    config.task,
+    config.data,
+    config.selection,
+    bad_rows=config.bad_rows,
+  )
   rows = data.encode(examples, tokenizer, config.max_length)
   judge = _Judge(config, tokenizer)
   identity = _identity(config, rows, judge)
@@ -81,6 +87,7 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
       'chosen_by': judge.metric,
       'scores': {str(k): v for k, v in sorted(loop.scores.items())},
       'examples': len(rows),
+      'selection': counts,
       'dropped': len(examples) - len(rows),
       'epochs': seen / len(rows),
       'tokens': round(seen * sum(lengths) / len(lengths)),
@@ -235,6 +242,7 @@ class _Judge:
         evaluate.EvaluateConfig(
           task=config.task,
           data=config.data,
+          bad_rows=config.bad_rows,
           split='validation',
           limit=config.validation_problems,
           # In the format of the training.
@@ -247,7 +255,7 @@ class _Judge:
       self.rows = self._evaluator.problems
     elif config.validation:
       self.metric = 'validation loss'
-      examples = data.read(config.validation, config.task, config.data)
+      examples, _ = data.read(config.validation, config.task, config.data)
       self.rows = data.encode(examples, tokenizer, config.max_length)
     else:
       self.metric = 'last step'

@@ -36,6 +36,8 @@ class Task:
     chat_stop: the same for a chat model; None: as `stop`.
     shots_file: name of the file of worked examples that users have beside the
       set; empty for none.
+    blank_answers: whether an empty reference answer is one; elsewhere it means
+      that there is none, and the verdict is `error`.
     instruction: what a chat model is told behind a question without shots.
     bad_rows: one of `BAD_ROWS`; a task that reads rows of a set heeds it.
     bad: by split: (row number, what is wrong with it) of the rows left out.
@@ -46,6 +48,7 @@ class Task:
   stop: tuple[str, ...] = ()
   chat_stop: tuple[str, ...] | None = None
   shots_file: str = ''
+  blank_answers: bool = False
   instruction: str = (
     'Solve it step by step. End with a line "The answer is X.", where X is the '
     'final answer alone.'
@@ -81,6 +84,13 @@ class Task:
     """Returns the text's reasoning reduced to what makes two texts differ."""
     return ' '.join(text.split())
 
+  def ballot(self, answer: str) -> str:
+    """Returns what an answer is as a vote: one value in two spellings is one.
+
+    It knows no reference, and may leave apart what `equal` would join.
+    """
+    return answer
+
   def default_prompts(self) -> str:
     """Returns the path of the task's own shots; empty if there are none.
 
@@ -112,6 +122,16 @@ class Task:
         verdict='unparsed',
         sound=None,
         why='no final answer found',
+      )
+    if not problem.answer and not self.blank_answers:
+      return records.Grade(
+        problem_id=problem.id,
+        index=index,
+        answer=answer,
+        correct=None,
+        verdict='error',
+        sound=None,
+        why='no reference answer',
       )
     correct = self.equal(answer, problem.answer)
     sound, why = self.sound(problem, text) if correct else (None, '')

@@ -60,6 +60,7 @@ class GsmPlus(gsm8k.WordProblems):
   """
 
   name = 'gsm_plus'
+  blank_answers = True
   splits = ('testmini', 'test')
   hub = remote.Hub(
     'qintongli/GSM-Plus',

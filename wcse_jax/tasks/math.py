@@ -32,6 +32,8 @@ HUB_500 = remote.Hub(
   revision='ff5b20257d8185524591543f8ff5993951537bb8',
 )
 _LEVEL = re.compile(r'(?:Level\s*)?([1-9]\d?)')
+# Characters of an answer whose spelling is still looked at.
+_LONG = 300
 _ASY = re.compile(r'\[asy\].*?\[/asy\]', re.DOTALL)
 
 
@@ -97,6 +99,13 @@ class Math(sets.SetTask):
 
   def answer(self, text: str) -> str | None:
     return latex.extract(text)
+
+  def ballot(self, answer: str) -> str:
+    if len(answer) > _LONG:
+      return answer
+    plain = spelling.clean(answer)
+    value = spelling.number(plain)
+    return str(value) if value is not None else ''.join(plain.split())
 
   def equal(self, answer: str, reference: str) -> bool:
     """Returns whether two answers are equal; false where that is unknown."""
