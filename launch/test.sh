@@ -4,7 +4,8 @@
 #
 #   bash launch/test.sh [--extras=parity,aot] [--slow] [PYTEST ARGUMENTS]
 #
-# --extras  adds extras of pyproject.toml: parity (comparison with transformers),
+# --extras  adds extras of pyproject.toml: parity (comparison with transformers,
+#           and of intervals with ppi-python),
 #           aot (compiling for TPUs)
 # --slow    runs the tests that take minutes, too
 set -euo pipefail

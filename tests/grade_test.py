@@ -81,8 +81,75 @@ def test_grades_samples_from_anywhere(tmp_path):
   config = grade.GradeConfig(split='test', samples=source)
   measures = grade.grade(config, str(tmp_path / 'run'))
   check(measures['engine'])
-  found = (tmp_path / 'run' / 'grades' / 'engine' / 'grades.jsonl').read_text()
-  assert len(found.splitlines()) == 18
+  assert measures['engine']['rows'] == {'read': 18, 'graded': 18, 'bad': 0}
+  # The texts are at hand, the lengths are not.
+  assert measures['engine']['diversity'][0]['value'] == 1.0
+  assert measures['engine']['mean_output_tokens'] is None
+  (path,) = (tmp_path / 'run' / 'grades' / 'engine').glob('*.jsonl')
+  assert len(records.read_rows(str(path), records.Grade)) == 18
+  stamp = path.stat().st_mtime_ns
+  assert grade.grade(config, str(tmp_path / 'run')) == measures
+  assert path.stat().st_mtime_ns == stamp
+
+
+def test_bad_rows_are_passed_over_if_asked(tmp_path):
+  rows = [
+    {'problem_id': p.id, 'index': i, 'text': text} for p, i, text in texts()
+  ]
+  source = write(tmp_path / 'engine.jsonl', [*rows, {'index': 1}, rows[0]])
+  config = grade.GradeConfig(split='test', samples=source, bad_rows='skip')
+  measures = grade.grade(config, str(tmp_path / 'run'))
+  check(measures['engine'])
+  assert measures['engine']['rows'] == {'read': 20, 'graded': 18, 'bad': 2}
+  assert '2 of 20 rows were bad' in grade.table(measures)
+  listed = tmp_path / 'run' / 'quarantine' / 'engine.jsonl'
+  lines = listed.read_text().splitlines()
+  assert [json.loads(line)['row'] for line in lines] == [19, 20]
+  config.bad_rows = 'ignore'
+  with pytest.raises(errors.InputError, match='bad_rows: wanted refuse or'):
+    grade.grade(config, str(tmp_path / 'other'))
+
+
+def test_a_changed_file_of_samples_is_another_run(tmp_path):
+  rows = [
+    {'problem_id': p.id, 'index': i, 'text': text} for p, i, text in texts()
+  ]
+  source = write(tmp_path / 'engine.jsonl', rows)
+  config = grade.GradeConfig(split='test', samples=source)
+  grade.grade(config, str(tmp_path / 'run'))
+  write(tmp_path / 'engine.jsonl', rows[:-1])
+  with pytest.raises(errors.InputError, match='samples: wanted'):
+    grade.grade(config, str(tmp_path / 'run'))
+
+
+def test_coverage_beyond_the_samples_is_marked(folder):
+  measures = grade.grade(grade.GradeConfig(split='test'), str(folder))['model']
+  assert [row['k'] for row in measures['extrapolated']] == [6, 12]
+  assert all(row['extrapolated'] for row in measures['extrapolated'])
+  shown = grade.table({'model': measures})
+  assert len([line for line in shown.splitlines() if 'extrap' in line]) == 2
+
+
+def test_what_people_said_corrects_the_rate(folder):
+  config = grade.GradeConfig(split='test')
+  [row] = grade.grade(config, str(folder))['model']['judges']
+  assert (row['judge'], row['judged'], row['corrected']) == ('task', 12, None)
+  # People find every second lucky answer sound after all.
+  labels = [
+    records.Judgement(
+      problem_id=problem.id, index=index, sound=index == 0 or at % 2 == 0
+    )
+    for at, problem in enumerate(PROBLEMS)
+    for index in range(2)
+  ]
+  path = folder / 'audit' / 'model.jsonl'
+  path.parent.mkdir()
+  path.write_text(''.join(label.to_json() + '\n' for label in labels))
+  measures = grade.grade(config, str(folder))
+  [row] = measures['model']['judges']
+  assert row['rate']['value'] == 0.5
+  assert row['corrected']['value'] == row['audit']['value'] == 0.25
+  assert 'false positives by task and people 0.250' in grade.table(measures)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from wcse_jax import arms, errors, storage, study
+from wcse_jax import arms, errors, selection, storage, study
 
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -105,6 +105,40 @@ def test_truth_is_brute_force_over_other_samples(finished):
   ratios = [r['ratio'] for r in results['ratios'] if r['budget'] == 'low']
   assert ratios == sorted(ratios)
   assert sum(r['actual'] for r in results['ratios']) == 2
+
+
+def test_rules_choose_what_is_trained_on(finished):
+  workdir, results = finished
+  for row in results['selection']:
+    counts = row['counts']
+    dropped = sum(counts[rule] for rule in selection.RULES)
+    assert counts['rows'] == dropped + counts['chosen']
+    assert counts['chosen_right'] == counts['chosen']
+  config = small(
+    selection=selection.Selection(sound=True, per_problem=1), decontaminate=0.2
+  )
+  s = study.Study(config, workdir)
+  assert 0 < len(s.trained) < len(s.problems) == 24
+  graded = {role: s.graded(role) for role in ('wc', 'se')}
+  for arm in ('wc', 'se'):
+    rows, counts = arms.choose(
+      arm, s.task, s.trained, graded, s.pools(0), config.selection
+    )
+    assert rows
+    ids = [row.problem.id for row in rows]
+    assert len(ids) == len(set(ids)) == counts['problems_chosen']
+    assert set(ids) <= {problem.id for problem in s.trained}
+    assert all(row.grade.sound for row in rows)
+
+
+def test_overlap_of_the_sets_is_reported(finished):
+  _, results = finished
+  found = results['contamination']
+  assert (found['train'], found['test'], found['dropped']) == (24, 24, 0)
+  config = small(decontaminate=0.2)
+  s = study.Study(config, 'unused')
+  far = [p.id for p in s.problems if s.overlap.shares.get(p.id, 0) < 0.2]
+  assert [problem.id for problem in s.trained] == far
 
 
 def test_replicates_never_share_a_sample():

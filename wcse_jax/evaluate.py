@@ -2,13 +2,14 @@
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from wcse_jax import checkpoints, errors, records, runlog, sharding, storage
 from wcse_jax.metrics import intervals
 from wcse_jax.sampler import engine, settings
 from wcse_jax.sampler import run as sampling
+from wcse_jax.tasks import parallel
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -18,7 +19,8 @@ class EvaluateConfig:
   Attributes:
     checkpoint: whatever `checkpoints.load` takes.
     task: one of `tasks.TASKS`.
-    data: folder or file of the set; empty for the task's own source.
+    data: as in `sampler.run.SampleConfig`.
+    bad_rows: as there.
     split: one of the task's splits, or `validation`.
     limit: problems, from the start of the split; 0 for all.
     shots: worked examples before the question: 0 for a tuned model, which is
@@ -38,6 +40,7 @@ class EvaluateConfig:
   checkpoint: str = 'tiny-student'
   task: str = 'arith'
   data: str = ''
+  bad_rows: str = 'refuse'
   split: str = 'test'
   limit: int = 0
   shots: int = 0
@@ -128,7 +131,11 @@ class Evaluator:
     grades = self._grades(
       model, tokenizer, self._config.voting(max(self._config.majority))
     )
-    return {k: [vote(row[:k]) for row in grades] for k in self._config.majority}
+    ballot = self._work.task.ballot
+    return {
+      k: [vote(row[:k], ballot) for row in grades]
+      for k in self._config.majority
+    }
 
   def _grades(self, model, tokenizer, config) -> list[list[records.Grade]]:
     """Returns the grades of each problem, by sample index."""
@@ -148,13 +155,12 @@ class Evaluator:
       for index in range(config.samples_per_problem)
     ]
     problems = {problem.id: problem for _, problem in work.chosen}
-    rows = []
+    rows = list(sampler.generate(requests))
     found: dict[str, dict[int, records.Grade]] = collections.defaultdict(dict)
-    for row in sampler.generate(requests):
-      rows.append(row)
-      found[row.problem_id][row.index] = work.task.grade(
-        problems[row.problem_id], row.index, row.text
-      )
+    for grade in parallel.grade_many(
+      work.task, ((problems[r.problem_id], r.index, r.text) for r in rows)
+    ):
+      found[grade.problem_id][grade.index] = grade
     self.flops += sampling.flops(model.config, rows)
     counts = sampling.tokens(rows)
     self.prefill_tokens += counts['prefill_tokens']
@@ -168,19 +174,27 @@ class Evaluator:
     ]
 
 
-def vote(grades: Sequence[records.Grade]) -> bool:
+def vote(
+  grades: Sequence[records.Grade], ballot: Callable[[str], str] = str
+) -> bool:
   """Returns whether the most frequent answer is right.
 
   Samples without an answer do not vote; of equal counts the answer that came
   first wins.
+
+  Args:
+    grades: of the samples of one problem.
+    ballot: answer -> what it is as a vote.
   """
-  counts = collections.Counter(
-    grade.answer for grade in grades if grade.answer is not None
-  )
-  if not counts:
+  votes = [
+    (ballot(grade.answer), grade.correct)
+    for grade in grades
+    if grade.answer is not None
+  ]
+  if not votes:
     return False
-  winner = counts.most_common(1)[0][0]
-  return any(grade.correct for grade in grades if grade.answer == winner)
+  winner = collections.Counter(v for v, _ in votes).most_common(1)[0][0]
+  return any(correct for v, correct in votes if v == winner)
 
 
 def evaluate(config: EvaluateConfig, workdir: str) -> dict[str, Any]:

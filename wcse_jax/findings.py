@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wcse_jax import arms as arm_data
-from wcse_jax import budget, outcome, runlog, storage
+from wcse_jax import budget, grade, outcome, runlog, storage
 from wcse_jax.metrics import contrast, measure
 from wcse_jax.sampler import run as sampling
 
@@ -86,6 +86,14 @@ def collect(study, graded: Mapping[str, arm_data.Graded]) -> dict[str, Any]:
     'ratios': _ratios(study, tables),
     'break_even': _break_even(study, tables),
     'training': training,
+    'selection': _selection(study, graded),
+    'contamination': _contamination(study),
+    'judges': {
+      role: grade.reasoning(
+        tables[role], study.workdir, sampling.model_name(getattr(c, role))
+      )
+      for role in tables
+    },
     'ledger': _ledger(study),
     'examples': _examples(study, graded),
     'provenance': _provenance(),
@@ -201,6 +209,31 @@ def _break_even(study, tables) -> dict[str, Any]:
   return {
     name: contrast.break_even(weak, strong, count)
     for name, (count, _) in study.matches.items()
+  }
+
+
+def _selection(study, graded) -> list[dict[str, Any]]:
+  """Returns what became of the pool of each arm of replicate 0."""
+  c = study.config
+  used = dict.fromkeys((*c.student_arms, *c.other_arms))
+  return [
+    {
+      'arm': arm,
+      'label': arm_data.LABELS[arm],
+      'counts': arm_data.choose(
+        arm, study.task, study.trained, graded, study.pools(0), c.selection
+      )[1],
+    }
+    for arm in used
+    if arm != 'human'
+  ]
+
+
+def _contamination(study) -> dict[str, Any]:
+  """Returns what training and test problems have in common."""
+  return {
+    **study.overlap.summary(),
+    'dropped': len(study.problems) - len(study.trained),
   }
 
 

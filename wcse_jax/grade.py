@@ -2,18 +2,30 @@
 
 import contextlib
 import dataclasses
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from wcse_jax import errors, meter, records, runlog, shardfiles, storage, tasks
-from wcse_jax.metrics import measure
-from wcse_jax.tasks import base
+from wcse_jax import (
+  audits,
+  errors,
+  judgements,
+  meter,
+  outside,
+  records,
+  runlog,
+  shardfiles,
+  storage,
+  tasks,
+)
+from wcse_jax.metrics import judged, measure
+from wcse_jax.tasks import base, parallel
 
 
 # Raised whenever a grader changes a verdict.
-VERSION = 2
+VERSION = 3
+# Coverage is extrapolated to these multiples of the samples at hand.
+_BEYOND = (2, 4)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -22,39 +34,55 @@ class GradeConfig:
 
   Attributes:
     task: one of `tasks.TASKS`.
-    data: folder or file of the set; empty for the task's own source.
+    data: folder or file of the set, or `hub:NAME@REVISION`; empty for the
+      task's own source.
     split: one of the task's splits, or `validation`.
     samples: a JSONL of `{"problem_id", "index", "text"}` from anywhere; empty
       for the samples in the run folder.
+    bad_rows: of the set and of `samples`: `refuse` ends with a report of them;
+      `skip` goes on without them, counts them, and lists those of `samples` in
+      the run folder's `quarantine/`.
+    processes: workers that grade; 0 for one a core.
   """
 
   task: str = 'arith'
   data: str = ''
   split: str = 'train'
   samples: str = ''
+  bad_rows: str = 'refuse'
+  processes: int = 0
 
 
 def grade(config: GradeConfig, workdir: str) -> dict[str, Any]:
   """Grades what is not graded yet; returns what `measures.json` holds.
 
   Grades go to `workdir/grades/<model>/`, a shard for each shard of samples.
+  What judges and people said of the reasoning is measured with them.
 
   Raises:
     InputError: if there is nothing to grade, or a sample is of no problem of
       the split.
   """
-  task = tasks.load(config.task, config.data)
+  if config.processes < 0:
+    raise errors.InputError(
+      f'processes: wanted a count >= 0; got {config.processes}.'
+    )
+  task = tasks.load(config.task, config.data, bad_rows=config.bad_rows)
   problems = {
     p.id: p for _, p in base.select(task, config.split, validation_size=0)
   }
-  rows = read_samples(config.samples) if config.samples else []
   root = storage.join(workdir, 'samples')
   names = [
     name
     for name in storage.names(root)
     if storage.is_folder(storage.join(root, name))
   ]
-  if not names and not rows:
+  source = None
+  if config.samples:
+    source = outside.Source(
+      config.samples, frozenset(problems), skip=config.bad_rows == 'skip'
+    )
+  elif not names:
     raise errors.InputError(
       f'samples: wanted samples in {root}; there are none.'
     )
@@ -62,27 +90,30 @@ def grade(config: GradeConfig, workdir: str) -> dict[str, Any]:
     contextlib.closing(task),
     runlog.writing(workdir, dataclasses.asdict(config)),
   ):
-    if rows:
-      measures = _grade_rows(task, problems, config.samples, rows, workdir)
+    measures = {}
+    if source is not None:
+      source.quarantine(workdir)
+      name = source.name
+      found = _grade_outside(config, task, problems, source, workdir)
+      measures[name] = _measure(
+        task, problems, workdir, name, source.texts(), found
+      ) | {'rows': source.counts()}
     else:
-      measures = {}
       for name in names:
-        samples, graded = grade_model(task, problems, workdir, name)
-        measures[name] = _measure(task, problems, samples, graded)
+        samples, found = grade_missing(
+          task, problems, workdir, name, processes=config.processes
+        )
+        measures[name] = _measure(
+          task,
+          problems,
+          workdir,
+          name,
+          samples.rows(records.Sample),
+          found,
+        )
     storage.publish_json(storage.join(workdir, 'measures.json'), measures)
     runlog.merge_ledger(workdir)
   return measures
-
-
-def _grade_rows(task, problems, path, rows, workdir) -> dict[str, Any]:
-  """Grades samples that came from elsewhere; returns their measures."""
-  name = path.rpartition('/')[2].rpartition('.')[0]
-  graded = _grade(task, problems, path, rows)
-  storage.publish(
-    storage.join(workdir, 'grades', name, 'grades.jsonl'),
-    ''.join(one.to_json() + '\n' for one in graded),
-  )
-  return {name: _measure(task, problems, None, graded)}
 
 
 def grade_model(
@@ -92,6 +123,26 @@ def grade_model(
   name: str,
 ) -> tuple[list[records.Sample], list[records.Grade]]:
   """Returns one model's samples and their grades, grading what is missing."""
+  samples, grades = grade_missing(task, problems, workdir, name)
+  return (
+    list(samples.rows(records.Sample)),
+    list(grades.rows(records.Grade)),
+  )
+
+
+def grade_missing(
+  task: base.Task,
+  problems: Mapping[str, records.Problem],
+  workdir: str,
+  name: str,
+  *,
+  processes: int = 0,
+) -> tuple[shardfiles.ShardFolder, shardfiles.ShardFolder]:
+  """Grades the shards of one model that are not graded yet.
+
+  Returns:
+    The folders of the samples and of their grades.
+  """
   samples = shardfiles.ShardFolder(storage.join(workdir, 'samples', name))
   samples.check()
   grades = shardfiles.ShardFolder(
@@ -103,25 +154,29 @@ def grade_model(
     },
   )
   grades.check()
-  shards = samples.shards
   have = set(grades.shards)
-  drawn: list[records.Sample] = []
-  graded: list[records.Grade] = []
-  with meter.Progress(f'grade {name}', len(shards), 'shards') as progress:
-    for done, shard in enumerate(shards, 1):
-      rows = samples.read(shard, records.Sample)
-      if shard in have:
-        found = grades.read(shard, records.Grade)
-      else:
-        began = time.perf_counter()
-        found = _grade(
-          task, problems, name, [(r.problem_id, r.index, r.text) for r in rows]
+  missing = [shard for shard in samples.shards if shard not in have]
+  with meter.Progress(
+    f'grade {name}', sum(map(samples.size, missing)), 'samples'
+  ) as progress:
+    _write(
+      task,
+      problems,
+      name,
+      (
+        (
+          shard,
+          [
+            (row.problem_id, row.index, row.text)
+            for row in samples.read(shard, records.Sample)
+          ],
         )
-        seconds = time.perf_counter() - began
-        grades.write(shard, found, {'chip_seconds': seconds})
-      drawn += rows
-      graded += found
-      progress.update(done)
+        for shard in missing
+      ),
+      grades,
+      progress,
+      processes,
+    )
   runlog.book(
     workdir,
     f'grade-{name}',
@@ -136,33 +191,97 @@ def grade_model(
       'usd': None,
     },
   )
-  return drawn, graded
+  return samples, grades
 
 
-def read_samples(path: str) -> list[tuple[str, int, str]]:
-  """Returns (problem_id, index, text) of a JSONL; other fields are ignored."""
-  found = []
-  for number, line in enumerate(storage.read_text(path).split('\n'), 1):
-    if not line.strip():
-      continue
-    try:
-      row = json.loads(line)
-      key = (row['problem_id'], row['index'], row['text'])
-    except (ValueError, KeyError, TypeError, RecursionError):
-      raise errors.InputError(
-        f'{path}: row {number}: wanted an object with "problem_id", "index" '
-        f'and "text"; got {line[:60]!r}.'
-      ) from None
-    kinds = [type(value) for value in key]
-    if kinds != [str, int, str]:
-      raise errors.InputError(
-        f'{path}: row {number}: wanted a text, an integer and a text; got '
-        f'{", ".join(kind.__name__ for kind in kinds)}.'
-      )
-    found.append(key)
-  if not found:
-    raise errors.InputError(f'{path}: wanted rows of samples; it is empty.')
-  return found
+def reasoning(
+  whole: measure.Table, workdir: str, name: str
+) -> list[dict[str, Any]]:
+  """Returns one model's false-positive rates by judge, ready for JSON.
+
+  Rows are those of `judged.rates`, with what the judge said of the canaries
+  (`judgements.summary`) in `canaries`, None for the task's own check.
+  """
+  canaries = judgements.canaries(workdir, name)
+  return [
+    {**row, 'canaries': canaries.get(row['judge'])}
+    for row in judged.rates(
+      whole, judgements.read(workdir, name), audits.read(workdir, name)
+    )
+  ]
+
+
+def _grade_outside(
+  config: GradeConfig,
+  task: base.Task,
+  problems: Mapping[str, records.Problem],
+  source: outside.Source,
+  workdir: str,
+) -> shardfiles.ShardFolder:
+  """Grades samples that came from elsewhere; returns the folder of grades."""
+  grades = shardfiles.ShardFolder(
+    storage.join(workdir, 'grades', source.name),
+    {
+      'samples': source.sha256,
+      'task': task.name,
+      'references': records.digest(problems.values()),
+      'bad_rows': config.bad_rows,
+      'grader': VERSION,
+    },
+  )
+  grades.check()
+  have = set(grades.shards)
+  with meter.Progress(
+    f'grade {source.name}', source.good, 'samples'
+  ) as progress:
+    _write(
+      task,
+      problems,
+      source.name,
+      source.shards(have),
+      grades,
+      progress,
+      config.processes,
+    )
+  return grades
+
+
+def _write(
+  task: base.Task,
+  problems: Mapping[str, records.Problem],
+  where: str,
+  shards: Iterable[tuple[shardfiles.Shard, Sequence[tuple[str, int, str]]]],
+  grades: shardfiles.ShardFolder,
+  progress: meter.Progress,
+  processes: int,
+) -> None:
+  """Grades shards of (problem_id, index, text), each written when whole."""
+  waiting: list[tuple[shardfiles.Shard, int]] = []
+
+  def rows() -> Iterator[tuple[records.Problem, int, str]]:
+    for shard, texts in shards:
+      waiting.append((shard, len(texts)))
+      for problem_id, index, text in texts:
+        if problem_id not in problems:
+          raise errors.InputError(
+            f'{where}: problem {problem_id!r} is not in the split of task '
+            f'{task.name}; is --config.split the one that was sampled?'
+          )
+        yield problems[problem_id], index, text
+
+  held: list[records.Grade] = []
+  began = time.perf_counter()
+  found = parallel.grade_many(task, rows(), processes=processes)
+  for done, one in enumerate(found, 1):
+    held.append(one)
+    shard, size = waiting[0]
+    if len(held) == size:
+      now = time.perf_counter()
+      grades.write(shard, held, {'chip_seconds': now - began})
+      began = now
+      held = []
+      waiting.pop(0)
+    progress.update(done)
 
 
 def table(measures: Mapping[str, Any]) -> str:
@@ -176,6 +295,10 @@ def table(measures: Mapping[str, Any]) -> str:
         f'{name:<24}{row["k"]:>5}{shown(row):>28}'
         + (f'{value:>14.2f}' if value is not None else f'{"-":>14}')
       )
+    for row in m['extrapolated']:
+      lines.append(
+        f'{name:<24}{row["k"]:>5}{shown(row):>28}{"-":>14}  extrapolated'
+      )
     if m['majority']:
       last = m['majority'][-1]
       lines.append(
@@ -186,6 +309,27 @@ def table(measures: Mapping[str, Any]) -> str:
       f'{m["false_positive_rate"]["samples"]} judged; verdicts '
       + ', '.join(f'{k} {v}' for k, v in m['verdicts'].items() if v)
     )
+    for row in m['judges']:
+      if row['corrected'] is not None:
+        who = f'{row["judge"]} and people' if row['judge'] else 'people'
+        lines.append(
+          f'{name:<24}false positives by {who} {shown(row["corrected"])} '
+          f'audited'
+        )
+      elif row['judge'] != judged.TASK:
+        lines.append(
+          f'{name:<24}false positives by {row["judge"]} {shown(row["rate"])}, '
+          f'not audited'
+        )
+      lines += [
+        f'{name:<24}warning: {row["judge"]}: {text}'
+        for text in judgements.warnings(row['canaries'] or {})
+      ]
+    if 'rows' in m and m['rows']['bad']:
+      lines.append(
+        f'{name:<24}{m["rows"]["bad"]} of {m["rows"]["read"]} rows were bad '
+        'and left out; see quarantine/'
+      )
   return '\n'.join(lines)
 
 
@@ -200,25 +344,27 @@ def shown(row: Mapping[str, Any]) -> str:
   )
 
 
-def _grade(task, problems, where, rows) -> list[records.Grade]:
-  """Returns the grades of (problem_id, index, text) rows, in order."""
-  for problem_id, _, _ in rows:
-    if problem_id not in problems:
-      raise errors.InputError(
-        f'{where}: problem {problem_id!r} is not in the split of task '
-        f'{task.name}; is --config.split the one that was sampled?'
-      )
-  return list(
-    task.grade_many((problems[name], index, text) for name, index, text in rows)
-  )
-
-
-def _measure(task, problems, samples, graded) -> dict[str, Any]:
-  seen = {g.problem_id for g in graded}
+def _measure(
+  task: base.Task,
+  problems: Mapping[str, records.Problem],
+  workdir: str,
+  name: str,
+  samples: Iterable[records.Sample | measure.Text],
+  grades: shardfiles.ShardFolder,
+) -> dict[str, Any]:
+  """Returns the measures of one model; samples and grades pass once."""
   whole = measure.Table.from_rows(
-    [p for p in problems.values() if p.id in seen], samples, graded, task.chain
+    list(problems.values()),
+    samples,
+    grades.rows(records.Grade),
+    task.chain,
+    task.ballot,
   )
-  return measure.measure(whole, doubling(int(whole.n_Q.max())))
+  part = whole.of_problems(whole.rows_Q > 0)
+  most = int(part.n_Q.max(initial=0))
+  return measure.measure(
+    part, doubling(most), beyond=[m * most for m in _BEYOND if most]
+  ) | {'judges': reasoning(part, workdir, name)}
 
 
 def doubling(most: int) -> Sequence[int]:

@@ -30,7 +30,7 @@ from wcse_jax import server as servers
 from wcse_jax.grading import canaries
 from wcse_jax.grading import judge as judging
 from wcse_jax.sampler import settings
-from wcse_jax.tasks import base, code
+from wcse_jax.tasks import base, programs
 
 
 # Share of bad canaries from which on a judge is not to be believed.
@@ -173,7 +173,7 @@ def judge(config: JudgeConfig, workdir: str) -> dict[str, Any]:
     # Of what may be wrong this is told fastest.
     checkpoints.read_config(config.checkpoint)
   task = tasks.load(config.task, config.data)
-  if isinstance(task, code.Programs):
+  if isinstance(task, programs.Programs):
     raise errors.InputError(
       'task: wanted one whose solutions are reasoned; the programs of '
       f'{task.name} are judged by their tests.'

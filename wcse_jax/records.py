@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from wcse_jax import errors, storage
@@ -201,6 +201,14 @@ def parse_rows(text: str, cls: type[RowT], path: str) -> list[RowT]:
     for number, line in enumerate(text.split('\n'), 1)
     if line.strip()
   ]
+
+
+def digest(rows: Iterable[_Row]) -> str:
+  """Returns the sha256 of rows, in hexadecimal."""
+  found = hashlib.sha256()
+  for row in rows:
+    found.update(row.to_json().encode('utf-8') + b'\n')
+  return found.hexdigest()
 
 
 def shorten(value: Any) -> str:

@@ -283,6 +283,10 @@ class ShardFolder:
       )
     return records.parse_rows(data.decode('utf-8'), cls, path)
 
+  def size(self, shard: Shard) -> int:
+    """Returns how many rows a good shard has, from the manifest."""
+    return self._files[shard.name]['rows']
+
   def rows(self, cls: type[records.RowT]) -> Iterator[records.RowT]:
     """Yields the rows of all good shards, shard after shard."""
     for shard in self.shards:

@@ -13,6 +13,7 @@ from wcse_jax import arms as arm_data
 from wcse_jax import (
   budget,
   checkpoints,
+  contamination,
   errors,
   evaluate,
   findings,
@@ -25,6 +26,7 @@ from wcse_jax import (
   storage,
   tasks,
 )
+from wcse_jax import selection as selections
 from wcse_jax.metrics import measure
 from wcse_jax.report import html
 from wcse_jax.sampler import run as sampling
@@ -48,7 +50,9 @@ class StudyConfig:
     se: checkpoint of the strong model.
     student: checkpoint of the separate student.
     task: one of `tasks.TASKS`.
-    data: folder or file of the set; empty for the task's own source.
+    data: folder or file of the set, or `hub:NAME@REVISION`; empty for the
+      task's own source.
+    bad_rows: of the set: `refuse` ends with a report, `skip` leaves them out.
     shots: worked examples in the sampling prompt and for untuned models.
     prompts: JSONL of those; empty for the task's own.
     problems: training problems that are sampled; 0 for all.
@@ -63,6 +67,9 @@ class StudyConfig:
     setups: keys of `outcome.SETUPS`.
     student_arms: sources of data for the student.
     other_arms: sources of data for the other setups.
+    selection: which samples of an arm's pool are trained on.
+    decontaminate: training problems that have this share or more of some test
+      problem's 8-grams are not trained on; 0: all are.
     replicates: each redraws the sampled pool and the training seed.
     majority: the k of maj@k.
     seed: of everything.
@@ -78,6 +85,7 @@ class StudyConfig:
   student: str = 'tiny-student'
   task: str = 'arith'
   data: str = ''
+  bad_rows: str = 'refuse'
   shots: int = 0
   prompts: str = ''
   problems: int = 256
@@ -92,6 +100,10 @@ class StudyConfig:
   setups: tuple[str, ...] = ('student', 'wc', 'se')
   student_arms: tuple[str, ...] = ('wc', 'se', 'wc_number_matched', 'human')
   other_arms: tuple[str, ...] = ('wc', 'se')
+  selection: selections.Selection = dataclasses.field(
+    default_factory=selections.Selection
+  )
+  decontaminate: float = 0.0
   replicates: int = 3
   majority: tuple[int, ...] = (4,)
   seed: int = 0
@@ -137,6 +149,12 @@ class StudyConfig:
           f'cost_ratios: wanted numbers from 1 to {most:g}, which is '
           f'truth_samples / budget_high; got {ratio}.'
         )
+    if not 0 <= self.decontaminate <= 1:
+      raise errors.InputError(
+        'decontaminate: wanted a share from 0 to 1, 0 for none; got '
+        f'{self.decontaminate}.'
+      )
+    self.selection.validate()
     self.sampler.validate()
 
 
@@ -160,6 +178,9 @@ class Study:
     config: validated.
     workdir: the run folder.
     matches: budget name -> (SE samples, `budget.Match`).
+    problems: the training problems that are sampled.
+    overlap: what they have in common with the test problems.
+    trained: those of them that are trained on.
   """
 
   def __init__(self, config: StudyConfig, workdir: str):
@@ -167,7 +188,9 @@ class Study:
     config.validate()
     self.config = config
     self.workdir = workdir
-    self.task = tasks.load(config.task, config.data, config.prompts)
+    self.task = tasks.load(
+      config.task, config.data, config.prompts, bad_rows=config.bad_rows
+    )
     self.models = {
       role: checkpoints.read_config(getattr(config, role))
       for role in ('wc', 'se', 'student')
@@ -191,6 +214,15 @@ class Study:
         validation_size=config.validation_size,
       )
     ]
+    tested = base.select(self.task, 'test', limit=config.test_problems)
+    self.overlap = contamination.overlap(
+      self.problems, [problem for _, problem in tested]
+    )
+    self.trained = self.problems
+    if config.decontaminate:
+      self.trained, _ = contamination.clean(
+        self.problems, self.overlap, config.decontaminate
+      )
 
   def count(self, role: str, budget_name: str) -> int:
     """Returns samples per problem of `wc` or `se` at a budget."""
@@ -205,6 +237,13 @@ class Study:
     """
     start = self.config.truth_samples + replicate * self.count(role, 'high')
     return range(start, start + self.count(role, budget_name))
+
+  def pools(self, replicate: int) -> dict[str, range]:
+    """Returns the pools of both models that train a replicate's students."""
+    return {
+      role: self.pool(role, self.config.train_budget, replicate)
+      for role in ('wc', 'se')
+    }
 
   def runs(self) -> Iterator[Run]:
     """Yields every student, whole replicates first."""
@@ -328,6 +367,7 @@ class Study:
         checkpoint=getattr(c, role),
         task=c.task,
         data=c.data,
+        bad_rows=c.bad_rows,
         split='train',
         limit=c.problems,
         shots=c.shots,
@@ -348,7 +388,7 @@ class Study:
     name = sampling.model_name(getattr(self.config, role))
     samples, grades = grade.grade_model(self.task, problems, self.workdir, name)
     table = measure.Table.from_rows(
-      self.problems, samples, grades, self.task.chain
+      self.problems, samples, grades, self.task.chain, self.task.ballot
     )
     return arm_data.Graded(samples, grades, table)
 
@@ -369,12 +409,10 @@ class Study:
       examples = arm_data.examples(
         run.arm,
         self.task,
-        self.problems,
+        self.trained,
         graded,
-        {
-          role: self.pool(role, c.train_budget, run.replicate)
-          for role in ('wc', 'se')
-        },
+        self.pools(run.replicate),
+        c.selection,
       )
       data.write(rows, examples)
       train.run(
@@ -384,6 +422,7 @@ class Study:
           train=rows,
           task=c.task,
           data=c.data,
+          bad_rows=c.bad_rows,
           validation_problems=c.validation_problems,
           validation_size=c.validation_size,
           sampler=c.sampler,
@@ -416,6 +455,7 @@ class Study:
       evaluate.EvaluateConfig(
         task=c.task,
         data=c.data,
+        bad_rows=c.bad_rows,
         split='test',
         limit=c.test_problems,
         majority=c.majority,

@@ -133,6 +133,31 @@ def _setup(name: str, title: str, model: str, base: float, lift: float) -> dict:
   }
 
 
+def _judge(name: str, rate: float, corrected: float | None) -> dict[str, Any]:
+  def found(value: float | None, n: int) -> dict[str, Any] | None:
+    return None if value is None else _estimate(value, 0.03, n)
+
+  return {
+    'judge': name,
+    'judged': 500,
+    'unknown': 12,
+    'rate': found(rate, 301),
+    'corrected': found(corrected, 100),
+    'audit': found(corrected, 100),
+    'agreement': found(0.9, 100),
+    'canaries': None,
+    'by_level': [
+      {
+        'level': str(level),
+        'judged': 100,
+        'rate': found(rate * level / 3, 60),
+        'corrected': found(corrected, 20),
+      }
+      for level in range(1, 6)
+    ],
+  }
+
+
 def _ratios(budget: str, k_se: int) -> list[dict[str, Any]]:
   rows = []
   for ratio in (1.2, 1.5, 1.75, 2.0, 2.5, 2.98, 3.5, 4.0, 5.0):
@@ -275,6 +300,40 @@ def results() -> dict[str, Any]:
         _setup('wc', 'Self-improvement', 'tiny-wc', 0.38, 0.034),
         _setup('se', 'Weak-to-strong improvement', 'tiny-se', 0.52, -0.012),
       ],
+    },
+    'judges': {
+      role: [_judge('task', 0.09, None), _judge('qwen', 0.04, 0.11)]
+      for role in ('wc', 'se')
+    },
+    'selection': [
+      {
+        'arm': arm,
+        'label': label,
+        'counts': {
+          'rows': 5632,
+          'right': 2310,
+          'sound': 0,
+          'distinct': 411,
+          'per_problem': 96,
+          'chosen': 2815,
+          'problems': 512,
+          'problems_chosen': 433,
+          'chosen_right': 2815,
+          'chosen_known': 2815,
+        },
+      }
+      for arm, label in (('wc', 'WC data'), ('se', 'SE data'))
+    ],
+    'contamination': {
+      'train': 512,
+      'test': 1024,
+      'equal': 0,
+      'any_13_gram': 31,
+      'share_of_8_grams': [
+        {'share': share, 'test': count, 'train': count // 2}
+        for share, count in ((0.25, 44), (0.5, 12), (0.75, 3), (1.0, 0))
+      ],
+      'dropped': 7,
     },
     'ledger': {
       'rows': [

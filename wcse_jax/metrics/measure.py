@@ -12,6 +12,7 @@ from wcse_jax.metrics import table as tables
 
 # What callers make tables with.
 Table = tables.Table
+Text = tables.Text
 
 
 def measure(
@@ -48,8 +49,8 @@ def measure(
     them), the share whose reasoning is wrong; n counts the problems they are
     of.
 
-  What needs texts is empty, and `mean_output_tokens` is None, where the table
-  was made of grades alone.
+  What needs texts is empty where the table was made of grades alone, and
+  `mean_output_tokens` is None where no length is known.
 
   Args:
     table: the graded samples.
@@ -64,6 +65,7 @@ def measure(
     table.finish_M[table.finish_M >= 0], minlength=len(tables.FINISHES)
   )
   samples = table.verdict_M.size
+  known_M = table.tokens_M[table.tokens_M >= 0]
   found = quantity.of(table, ks)
   options = {'draws': draws, 'seed': seed}
   whole = _described(table, found, None, options)
@@ -74,9 +76,7 @@ def measure(
     'right': int(table.right_Q.sum()),
     'verdicts': dict(zip(tables.VERDICTS, verdicts.tolist())),
     'finish': dict(zip(tables.FINISHES, finish.tolist())),
-    'mean_output_tokens': (
-      float(table.tokens_M.mean()) if table.sampled and samples else None
-    ),
+    'mean_output_tokens': float(known_M.mean()) if known_M.size else None,
     **whole,
     'extrapolated': (
       extrapolation.coverage_at(table.n_Q, table.right_Q, beyond, seed=seed)

@@ -11,7 +11,7 @@ Duchi and Zrnic 2023, arXiv:2311.01453, section 6 (power tuning).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ def rate(
   strata_M: Sequence[str] | None = None,
   *,
   trust: float | None = None,
+  shares: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
   """Returns the Estimate of the mean human label over all samples.
 
@@ -46,9 +47,12 @@ def rate(
     strata_M: the stratum of each sample, as its level, where each was audited
       at a rate of its own; None for one stratum.
     trust: of the judge, 0 to 1; None to choose it.
+    shares: stratum -> its share of what the mean is taken over, where the
+      samples given are not all of it; None: as the samples have it.
 
   Raises:
-    ValueError: if the lengths differ or a label is not in [0, 1].
+    ValueError: if the lengths differ, a label is not in [0, 1], or `shares` are
+      of other strata.
   """
   judged_M = np.asarray(judged_M, np.float64)
   labelled_M = np.array([label is not None for label in human_M], bool)
@@ -74,9 +78,14 @@ def rate(
       f'{strata_M.size}.'
     )
   value = variance = trusted = 0.0
+  if shares is not None and set(shares) != set(strata_M.tolist()):
+    raise ValueError(
+      f'shares must be of the strata {sorted(set(strata_M.tolist()))}; got '
+      f'{sorted(shares)}.'
+    )
   for stratum in np.unique(strata_M):
     mask_M = strata_M == stratum
-    share = float(mask_M.mean())
+    share = float(mask_M.mean()) if shares is None else shares[stratum]
     mean, spread, weight = _stratum(
       human_M[mask_M & labelled_M],
       judged_M[mask_M & labelled_M],

@@ -34,6 +34,25 @@ _MASK = 2**63 - 1
 _REMEMBERED = 2**14
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Text:
+  """A sample of which only the text is known.
+
+  Attributes:
+    problem_id: the problem that was asked.
+    index: number of the sample among those of its problem, from 0.
+    text: the text.
+    finish_reason: not known.
+    output_tokens: not known.
+  """
+
+  problem_id: str
+  index: int
+  text: str
+  finish_reason: None = None
+  output_tokens: None = None
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Table:
   """Graded samples as columns, one entry a grade row (letter M).
@@ -49,14 +68,13 @@ class Table:
     verdict_M: position in `records.VERDICTS`.
     judged_M: right, and the reasoning was judged.
     unsound_M: right and judged, but the reasoning is wrong.
-    answer_M: number of the extracted answer; -1 where there is none.
+    answer_M: number of the extracted answer, as a vote; -1 where there is none.
     text_M: number of the exact text, for right samples; -1 elsewhere.
     normal_M: number of the normalised text (`diversity.normalise`), for right
       samples; -1 elsewhere.
     chain_M: number of the chain, for right samples; -1 elsewhere.
-    finish_M: position in `records.FINISH_REASONS`; -1 where the sample is not
-      at hand.
-    tokens_M: output tokens; -1 where the sample is not at hand.
+    finish_M: position in `records.FINISH_REASONS`; -1 where it is not known.
+    tokens_M: output tokens; -1 where they are not known.
     words: the words of right samples, for `entropy`.
     sampled: whether the samples are at hand, not the grades alone.
   """
@@ -82,9 +100,10 @@ class Table:
   def from_rows(
     cls,
     problems: Sequence[records.Problem],
-    samples: Iterable[records.Sample] | None,
+    samples: Iterable[records.Sample | Text] | None,
     grades: Iterable[records.Grade],
     chain: Callable[[str], str] | None = None,
+    ballot: Callable[[str], str] | None = None,
   ) -> 'Table':
     """Returns the table of the graded samples of `problems`.
 
@@ -98,6 +117,7 @@ class Table:
         hand, and then nothing that needs texts or lengths is measured.
       grades: one row a sample.
       chain: text -> what makes two right solutions differ; None: the text.
+      ballot: answer -> what it is as a vote; None: itself.
 
     Raises:
       InputError: if a problem, sample or grade comes twice, or if a sample or
@@ -106,7 +126,7 @@ class Table:
     where = {problem.id: at for at, problem in enumerate(problems)}
     if len(where) != len(problems):
       raise errors.InputError('problems: wanted different ids; some are equal.')
-    graded = _Grades(where, grades)
+    graded = _Grades(where, grades, ballot or str)
     drawn = _Samples(where, samples or (), graded, chain)
     if samples is not None:
       drawn.check(problems)
@@ -124,16 +144,41 @@ class Table:
 
     So the samples of one folder serve several budgets.
     """
-    kept = (self.index_M >= first_index) & (self.index_M < first_index + count)
+    kept_M = (self.index_M >= first_index) & (
+      self.index_M < first_index + count
+    )
+    return self._of_rows(kept_M)
+
+  def of_problems(self, kept_Q: npt.NDArray[np.bool_]) -> 'Table':
+    """Returns the table of some of the problems, with all their rows."""
+    found = self._of_rows(kept_Q[self.problem_M])
+    position_Q = (np.cumsum(kept_Q) - 1).astype(self.problem_M.dtype)
+    return dataclasses.replace(
+      found,
+      problem_M=position_Q[found.problem_M],
+      **{
+        name: tuple(
+          value for value, kept in zip(getattr(self, name), kept_Q) if kept
+        )
+        for name in ('ids', 'levels', 'subjects')
+      },
+    )
+
+  def _of_rows(self, kept_M: npt.NDArray[np.bool_]) -> 'Table':
     return dataclasses.replace(
       self,
-      words=self.words.take(kept),
+      words=self.words.take(kept_M),
       **{
-        field.name: getattr(self, field.name)[kept]
+        field.name: getattr(self, field.name)[kept_M]
         for field in dataclasses.fields(self)
         if field.name.endswith('_M')
       },
     )
+
+  @functools.cached_property
+  def rows_Q(self) -> npt.NDArray[np.int64]:
+    """Rows of each problem, whatever their verdict."""
+    return np.bincount(self.problem_M, minlength=len(self.ids))
 
   @functools.cached_property
   def graded_M(self) -> npt.NDArray[np.bool_]:
@@ -173,7 +218,14 @@ class Table:
 class _Grades:
   """The grade rows as sorted columns."""
 
-  def __init__(self, where: dict[str, int], rows: Iterable[records.Grade]):
+  def __init__(
+    self,
+    where: dict[str, int],
+    rows: Iterable[records.Grade],
+    ballot: Callable[[str], str],
+  ):
+    # Answers repeat themselves.
+    vote = functools.lru_cache(_REMEMBERED)(lambda one: hashed(ballot(one)))
     keys, answers = array.array('q'), array.array('q')
     verdicts, sounds = array.array('b'), array.array('b')
     for row in rows:
@@ -182,7 +234,7 @@ class _Grades:
         verdicts.append(VERDICTS.index(row.verdict))
         # None, False, True as -1, 0, 1.
         sounds.append(_NONE if row.sound is None else row.sound)
-        answers.append(_NONE if row.answer is None else hashed(row.answer))
+        answers.append(_NONE if row.answer is None else vote(row.answer))
     order = np.argsort(np.frombuffer(keys, np.int64), kind='stable')
     self.keys = np.frombuffer(keys, np.int64)[order]
     self.verdict = np.frombuffer(verdicts, np.int8)[order]
@@ -211,7 +263,7 @@ class _Samples:
   def __init__(
     self,
     where: dict[str, int],
-    rows: Iterable[records.Sample],
+    rows: Iterable[records.Sample | Text],
     grades: _Grades,
     chain: Callable[[str], str] | None,
   ):
@@ -219,6 +271,7 @@ class _Samples:
     size = grades.keys.size
     self._finish = np.full(size, _NONE, np.int8)
     self._tokens = np.full(size, _NONE, np.int64)
+    self._drawn = np.zeros(size, bool)
     self._hashes = {
       name: np.full(size, _NONE, np.int64)
       for name in ('text', 'normal', 'chain')
@@ -236,10 +289,12 @@ class _Samples:
       if at == size or keys[at] != key:
         self._ungraded.append(key)
         continue
-      if self._finish[at] != _NONE:
+      if self._drawn[at]:
         raise _double('samples', row.problem_id, row.index)
-      self._finish[at] = FINISHES.index(row.finish_reason)
-      self._tokens[at] = row.output_tokens
+      self._drawn[at] = True
+      if row.finish_reason is not None:
+        self._finish[at] = FINISHES.index(row.finish_reason)
+        self._tokens[at] = row.output_tokens
       if grades.verdict[at] != _RIGHT:
         continue
       text = hashed(row.text)
@@ -257,7 +312,7 @@ class _Samples:
 
   def check(self, problems: Sequence[records.Problem]) -> None:
     """Raises InputError if a sample or a grade lacks the other."""
-    undrawn = self._grades.keys[self._finish == _NONE]
+    undrawn = self._grades.keys[~self._drawn]
     for name, missing in (('grades', self._ungraded), ('samples', undrawn)):
       if len(missing):
         key = int(min(missing))

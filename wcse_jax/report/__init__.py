@@ -3,6 +3,7 @@
 html      the page: frame, content policy, order of the sections
 summary   the answer, and what was compared
 sampled   coverage, diversity, false positives of the sampled data
+chosen    soundness by judge, selection, overlap of the sets
 trained   the students
 evidence  truth by brute force, outcome over cost ratios
 appendix  cost, examples, notes, provenance

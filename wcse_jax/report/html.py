@@ -10,6 +10,7 @@ import hashlib
 from wcse_jax import storage
 from wcse_jax.report import (
   appendix,
+  chosen,
   evidence,
   markup,
   names,
@@ -24,6 +25,8 @@ from wcse_jax.report import (
 _SECTIONS = (
   ('compared', 'What was compared', summary.compared),
   ('data', 'The sampled data', sampled.quality),
+  ('reasoning', 'Is the reasoning sound?', chosen.reasoning),
+  ('chosen', 'What was trained on', chosen.selected),
   ('training', 'Students trained on it', trained.training),
   ('truth', 'Is the estimate right?', evidence.truth),
   ('ratios', 'Would another cost ratio change the winner?', evidence.ratios),

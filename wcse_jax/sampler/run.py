@@ -33,7 +33,9 @@ class SampleConfig:
   Attributes:
     checkpoint: whatever `checkpoints.load` takes.
     task: one of `tasks.TASKS`.
-    data: folder or file of the set; empty for the task's own source.
+    data: folder or file of the set, or `hub:NAME@REVISION`; empty for the
+      task's own source.
+    bad_rows: of the set: `refuse` ends with a report, `skip` leaves them out.
     split: one of the task's splits, or `validation`.
     limit: problems, from the start of the split; 0 for all.
     shots: worked examples before the question.
@@ -53,6 +55,7 @@ class SampleConfig:
   checkpoint: str = 'tiny-wc'
   task: str = 'arith'
   data: str = ''
+  bad_rows: str = 'refuse'
   split: str = 'train'
   limit: int = 0
   shots: int = 0
@@ -117,7 +120,9 @@ class Work:
 
 def prepare(config: SampleConfig) -> Work:
   """Returns the work of a run; reads the task, never the model."""
-  task = tasks.load(config.task, config.data, config.prompts)
+  task = tasks.load(
+    config.task, config.data, config.prompts, bad_rows=config.bad_rows
+  )
   whole = base.select(
     task, config.split, validation_size=config.validation_size
   )
