@@ -233,7 +233,7 @@ def test_a_process_killed_with_signal_9_is_resumed(config, done, tmp_path):
   folder = tmp_path / 'run'
   fields = dataclasses.asdict(config)
   optimizer = fields.pop('optimizer')
-  del fields['sampler']
+  del fields['sampler'], fields['selection']
   fields |= {f'optimizer.{name}': v for name, v in optimizer.items()}
   process = subprocess.Popen(
     [
