@@ -37,10 +37,17 @@ _TOWER = re.compile(
   # Exponents and factorials that are too large, and factorials of factorials.
   | (?:\^|\*\*) [\s({]* -?\d{5}
   | (?:\^|\*\*) [\s({]* \d++ [\s)}]* !
-  | \d{5}[\s)}]*! | ![\s)}]*[!^]
+  | \d{5}[\s)}]*! | ![\s)}]*!
+  | \d\s*+![\s)}]*+\^(?!\s*\{?\s*\d(?![\d.^!]))
   """,
   re.VERBOSE,
 )
+
+_TIMES = re.compile(r'\s*\\cdot(?![a-z])\s*')
+_MIXED = re.compile(r'(?<![\d.}])(\d+)\s?(\\frac\{\d+\}\{\d+\})')
+# Two numbers are one if they agree in `_SURE` of `_DIGITS` digits.
+_DIGITS, _SURE = 120, 100
+_DECIMAL = re.compile(r'(?<![\d.,])(\d{0,30})\.(\d{1,30})(?![\d.])')
 
 
 class Refused(ValueError):
@@ -170,12 +177,25 @@ def _math_verify():
   return math_verify
 
 
+@functools.lru_cache(maxsize=1)
+def _config():
+  """Returns its own way to read LaTeX, but that 5n+5m is not 5n+5 metres."""
+  import latex2sympy2_extended
+
+  return _math_verify().LatexExtractionConfig(
+    boxed_match_priority=-1,
+    normalization_config=latex2sympy2_extended.NormalizationConfig(
+      basic_latex=True, malformed_operators=True, nits=True, boxed='all'
+    ),
+  )
+
+
 @functools.lru_cache(maxsize=256)
 def _parse(part: str) -> tuple:
   return tuple(
     _math_verify().parse(
       f'${part}$',
-      [_math_verify().LatexExtractionConfig(boxed_match_priority=-1)],
+      [_config()],
       fallback_mode='no_fallback',
       parsing_timeout=None,
     )
@@ -187,12 +207,83 @@ def _verify(answer: str, reference: str) -> bool:
   for part in (answer, reference):
     if _TOWER.search(part):
       raise Refused('a tower of exponents or factorials')
-  found = _parse(answer)
-  return bool(found) and bool(
-    _math_verify().verify(
-      list(_parse(reference)), list(found), timeout_seconds=None
-    )
+  answer, reference = _readable(answer), _readable(reference)
+  if _verified(_parse(answer), _parse(reference)):
+    return True
+  if '.' in answer or '.' in reference:
+    # It takes decimals for approximate, and 0.5+0.5i for none of (1+i)/2.
+    exact = [_DECIMAL.sub(_exact, part) for part in (answer, reference)]
+    if exact != [answer, reference]:
+      return _verified(*map(_parse, exact))
+  return False
+
+
+def _readable(part: str) -> str:
+  r"""Returns a part as math-verify reads it rightly.
+
+  It multiplies what stands before a fraction, where a mixed number adds it,
+  and reads nothing where `\cdot c` stands.
+  """
+  return _TIMES.sub('*', _MIXED.sub(r'(\1+\2)', part))
+
+
+def _verified(found: tuple, wanted: tuple) -> bool:
+  if not found or not wanted:
+    return False
+  a, b = _value(found[0]), _value(wanted[0])
+  numbers = a is not None and b is not None
+  if not numbers and (_is_symbol(found[0]) or _is_symbol(wanted[0])):
+    # It compares symbols and their products by their spelling.
+    try:
+      return bool((found[0] - wanted[0]).expand() == 0)
+    except (AttributeError, TypeError):
+      return False
+  same = _math_verify().verify(list(wanted), list(found), timeout_seconds=None)
+  if not numbers:
+    return bool(same)
+  # It takes two small ones for zero, as the reciprocals of two factorials, and
+  # does not find (1+i)^2 to be 2i.
+  largest = max(abs(a), abs(b))
+  if same:
+    return not (largest < 1e-6 and abs(a - b) > 1e-9 * largest)
+  return bool(abs(a - b) * 10**_SURE < largest)
+
+
+def _is_symbol(parsed) -> bool:
+  """Returns whether an expression is a symbol or a product of symbols."""
+  import sympy
+
+  return isinstance(parsed, sympy.Symbol | sympy.Mul) and all(
+    isinstance(part, sympy.Symbol | sympy.Mul)
+    for part in sympy.preorder_traversal(parsed)
   )
+
+
+def _value(parsed):
+  """Returns a number, real or complex, to `_DIGITS`; None if it is none."""
+  import sympy
+
+  if not isinstance(parsed, sympy.Expr) or hasattr(parsed, 'shape'):
+    return None
+  if parsed.has(sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit):
+    # It may take for ever.
+    return None
+  names = parsed.free_symbols
+  if any(name.name != 'i' for name in names):
+    return None
+  value = parsed.subs({name: sympy.I for name in names}).evalf(_DIGITS)
+  return value if _finite(value) else None
+
+
+def _finite(value) -> bool:
+  return all(
+    getattr(part, 'is_comparable', False) for part in value.as_real_imag()
+  )
+
+
+def _exact(decimal: re.Match[str]) -> str:
+  whole, places = decimal.groups()
+  return rf'{{\frac{{{int(whole + places)}}}{{{10 ** len(places)}}}}}'
 
 
 def _decimal(part: str) -> str | None:

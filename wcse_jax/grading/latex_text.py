@@ -19,6 +19,7 @@ _BOX = re.compile(
   r'\\f?boxed\s{0,4}\{|\\boxed\s{1,4}(?P<bare>[^\s{}$\\]{1,20})'
 )
 _BRACE = re.compile(r'\\*[{}]')
+_LINE = re.compile(r'(?:[^\n$\\]|\\.?)*+')
 _BETWEEN = re.compile(
   r"""(?: [\s$,;&.] | \\[()\[\],;:!\ ] | \\q?quad | \\text\s?\{ | \}
       | \b(?:and|or|und|et|y)\b | \bfor\ part\ \(\w\)
@@ -36,6 +37,23 @@ _MARK = re.compile(
   | (?:答案|答え|答)\s{0,4}(?:[:：]|是|为|は)
   """,
   re.VERBOSE | re.IGNORECASE,
+)
+# A question behind the answer.
+_QUESTION = re.compile(r'\n\s{0,4}[*#]{0,4}\s?(?:Q|Question|Problem)\b.{0,9}?:')
+_COMMAND = re.compile(
+  r'\\begin\{array\}\s?\{[lcr| ]*\}|\\(?:text\w{0,4}|mbox)\s?\{[^{}$]*\}'
+  r'|\\[a-zA-Z]+\s?\{[a-zA-Z .]*\}|\\[a-zA-Z]+'
+)
+_DATE = re.compile(
+  r'(?:(?:Sun|Mon|Tues|Wednes|Thurs|Fri|Satur)day, )?'
+  r'(?:January|February|March|April|May|June|July|August|September|October'
+  r'|November|December) \d{1,2}(?:, \d{4})?'
+)
+# Letters next to a sign or digit are a product of variables, not a word.
+_PRODUCT = re.compile(
+  r'(?<=[\d)}^*/+=(-])(?!(?:cm|mm|km|kg|mg|lb|oz|ft|in|yd|mi|hr|min|sec|ml|[ap]m'
+  r'|st|nd|rd|th)\b)[a-zA-Z]{2,3}(?![a-zA-Z])'
+  r'|(?<![a-zA-Z\\])[a-zA-Z]{2,3}(?=[\^*+=(]|/[(\da-z\\])'
 )
 _CLOSING = re.compile(r'\s*(?:I hope it is correct|<\|)', re.IGNORECASE)
 _SENTENCE_END = re.compile(r'[.!?](?=[\s*]|$)|[。！？\n]')
@@ -65,11 +83,13 @@ _VALUE = re.compile(
     \\[dtc]?frac\s?\{{[^{{}}]{{1,40}}\}}\s?\{{[^{{}}]{{1,40}}\}}
   | (?<![\d^A-Za-z_.])(?:(?<![\w)\]%}}])(?<![\d)\]%}}]\ )-)?(?:[$€£¥₹])?
     (?:{_NUMBER})(?!\w*\^)
-    (?:\s?/\s?\d++(?!\s?[/=.]\d))?+ (?:{_PERCENT_SIGN})?
+    (?:\s?/\s?\d++(?!\s?[/=.]\d))?+
+    (?:{_PERCENT_SIGN}|\ (?:thousand|million|billion|trillion)\b)?
   """,
   re.VERBOSE,
 )
-_WORD = re.compile(r'(?<![\\A-Za-z])[^\W\d_]{2,}')
+# Not the letters and raised digits that Unicode has for formulas.
+_WORD = re.compile(r'(?<![\\A-Za-z])[^\W\d_²³¹⁰-ₜΑ-ω]{2,}')
 _SAID = re.compile(r'\s*[^\W\d_]{1,20}(?: [^\W\d_]{1,20})?[\s.]*')
 _NAMES = frozenset(
   (
@@ -119,16 +139,48 @@ def extract(text: str) -> str | None:
   formula; else its last formula or number.  Only the last `MAX_TEXT` characters
   are read.
   """
-  text = text[-MAX_TEXT:]
+  text = _before_next(text[-MAX_TEXT:])
   # Backslashes that some program took for escapes, as in \x0crac for \frac.
   text = text.replace('\x0crac', r'\frac').replace('\x08oxed', r'\boxed')
+  if _breaks_off(text):
+    return None
   return (
     _boxed(text)
     or _marked(text)
     or _formula(text)
+    or _date(text)
     or _last(text)
     or _said(text)
   )
+
+
+def _before_next(text: str) -> str:
+  """Returns what stands before a further question behind an answer.
+
+  A model that is not stopped goes on with a problem of its own.
+  """
+  answers = [found for p in (_MARK, _BOX) if (found := p.search(text))]
+  if not answers:
+    return text
+  question = _QUESTION.search(text, min(found.end() for found in answers))
+  return text[: question.start()] if question else text
+
+
+def _breaks_off(text: str) -> bool:
+  """Returns whether a text ends within a box, whose answer is not known."""
+  last = _final(_BOX, text)
+  if last is None or last['bare'] or len(text) - last.end() > _MAX_SAID:
+    return False
+  held = text[last.end() :]
+  if '\n' in held or '$' in held.replace('\\$', ''):
+    return False
+  depth = 1
+  for brace in _BRACE.finditer(held):
+    if len(brace[0]) % 2:
+      depth += 1 if brace[0][-1] == '{' else -1
+      if not depth:
+        return False
+  return True
 
 
 def _boxed(text: str) -> str | None:
@@ -182,12 +234,11 @@ def _closed(text, found) -> list[tuple[int, int, str]]:
         inside = stack.pop()
         if inside in starts:
           spans.append((starts.pop(inside), at, text[inside : at - 1]))
-    # One that is never closed ends with its line.
+    # One that is never closed ends with its line or formula.
     for inside, start in starts.items():
-      end = text.find('\n', inside)
-      end = len(text) if end < 0 else end
-      if end - inside <= _MAX_SAID:
-        spans.append((start, end, text[inside:end].rstrip('$. ')))
+      held = _LINE.match(text, inside)[0]
+      if len(held) <= _MAX_SAID:
+        spans.append((start, inside + len(held), held.rstrip('. ')))
   return sorted(spans)
 
 
@@ -220,6 +271,8 @@ def _marked(text: str) -> str | None:
   found = _MATH.search(said)
   if found:
     return _joined(said, found)
+  if _DATE.fullmatch(said):
+    return said
   number = _VALUE.search(said)
   if number:
     return number[0].strip()
@@ -229,19 +282,26 @@ def _marked(text: str) -> str | None:
 
 def _formula(text: str) -> str | None:
   """Returns a short text that is nothing but a formula, without its end dot."""
-  text = text.strip().rstrip('.').strip('* ')
+  text = text.strip().rstrip('.').strip('* ').lstrip('# ')
   if not text or len(text) > 300 or '\n' in text:
     return None
   if _MATH.fullmatch(text):
     return text
-  if '$' in text.replace('\\$', '') or '\\(' in text or '\\[' in text:
+  if '$' in text.replace('\\$', '') or re.search(r'(?<!\\)\\[(\[]', text):
     return None
-  plain = re.sub(r'\\[a-zA-Z]+\s?\{[a-zA-Z .]*\}|\\[a-zA-Z]+', ' ', text)
+  plain = _COMMAND.sub(' ', text)
+  plain = _PRODUCT.sub(' ', plain)
   if any(word.lower() not in _NAMES for word in _WORD.findall(plain)):
     return None
   if not re.search(r'[\dA-Za-z\\]', text):
     return None
   return text
+
+
+def _date(text: str) -> str | None:
+  """Returns a text that is but a date."""
+  text = text[:100].strip(' .\n')
+  return text if _DATE.fullmatch(text) else None
 
 
 def _last(text: str) -> str | None:

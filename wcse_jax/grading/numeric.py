@@ -58,6 +58,21 @@ _LATEX = (
   (re.compile(r'\\\$'), '$'),
   (re.compile(r'\\[,!;:]'), ''),
 )
+_QUESTION = re.compile(r'\n\s{0,4}\W{0,4}(?:Question|Problem).{0,9}?:')
+_NEXT = re.compile(r'\n\s{0,4}Q:')
+_RESULT = re.compile(r'=\s?(?=[-$€£¥₹]{0,2}\s?[.\d])')
+_SAYS = re.compile(
+  r'\b(?:is|are|was|were|has|have|had|plus|minus|times|equals?|makes?|gets?'
+  r'|leaves?|left|gives?)\b|\band\s+[$€]?\d|[-+*/=×÷]'
+)
+_ONES = """
+  zero one two three four five six seven eight nine ten eleven twelve thirteen
+  fourteen fifteen sixteen seventeen eighteen nineteen
+"""
+_TENS = 'twenty thirty forty fifty sixty seventy eighty ninety'
+_SPELT = {name: at for at, name in enumerate(_ONES.split())}
+_SPELT |= {name: 10 * at for at, name in enumerate(_TENS.split(), 2)}
+_SCALES = {'thousand': 10**3, 'million': 10**6, 'billion': 10**9}
 _SENTENCE_END = re.compile(r'[.!?](?=\s|$)|\n')
 
 
@@ -80,7 +95,10 @@ def extract(text: str) -> str | None:
 
   It is the number after the last `The answer is`, `Answer:`, `####` or in the
   last `\boxed{}`: of that sentence the first number, or the first after its
-  last `=`.  Without such a mark it is the last number of the text.  A last
+  last `=`, or one in words.  Without such a mark it is the last number of the
+  text, or the last result of an equation where the last sentence states that
+  too: 64 in `8*8 = 64. He pays $64 for 8 glasses.`  What follows a further
+  question behind a mark or behind `Q:` does not count.  A last
   mark without a number (`The answer is unknown`) is an answer that is no
   number: None, rather than a number that was not given as the answer.
 
@@ -88,10 +106,13 @@ def extract(text: str) -> str | None:
   """
   said = stated(text)
   if said is None:
-    found = _last(_IN_TEXT, _latex(text[-MAX_TEXT:]))
+    found = _unmarked(_before_next(_latex(text[-MAX_TEXT:])))
     return _plain(found) if found else None
   found = _IN_TEXT.search(said, said.rfind('=') + 1) or _IN_TEXT.search(said)
-  return _plain(found) if found else None
+  if found is None:
+    value = spelt(said)
+    return None if value is None else str(value)
+  return _plain(found)
 
 
 def stated(text: str) -> str | None:
@@ -99,9 +120,36 @@ def stated(text: str) -> str | None:
 
   Marks, and how much is read, are those of `extract`.
   """
-  text = _latex(text[-MAX_TEXT:])
+  text = _before_next(_latex(text[-MAX_TEXT:]))
   last = _last(_MARK, text)
   return None if last is None else _statement(text, last)
+
+
+def spelt(text: str, *, whole: bool = False) -> int | None:
+  """Returns the number whose name a text starts with, as `two hundred and six`.
+
+  `one of them` and `two and a half` are none; with `whole`, a text that goes on
+  is none.
+  """
+  total = part = 0
+  found = None
+  for word in re.findall(r'[a-z]+', text[:200].lower()):
+    if word in _SPELT:
+      part += _SPELT[word]
+    elif found is None:
+      return None
+    elif word == 'hundred':
+      part *= 100
+    elif word in _SCALES:
+      total, part = total + _SCALES[word] * part, 0
+    elif word == 'and':
+      continue
+    elif whole or word in ('of', 'a', 'half', 'point'):
+      return None
+    else:
+      break
+    found = total + part
+  return found
 
 
 def equal(a: str, b: str) -> bool:
@@ -125,6 +173,35 @@ def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
   return last[0] if last else None
 
 
+def _before_next(text: str) -> str:
+  """Returns what stands before a further question behind an answer."""
+  starts = [
+    question.start()
+    for answer, next_one in ((_MARK, _QUESTION), (_IN_TEXT, _NEXT))
+    if (found := answer.search(text))
+    and (question := next_one.search(text, found.end()))
+  ]
+  return text[: min(starts)] if starts else text
+
+
+def _unmarked(text: str) -> re.Match[str] | None:
+  """Returns the final number of a text without a mark."""
+  last = _last(_IN_TEXT, text)
+  result = _last(_RESULT, text)
+  if last is None or result is None or result.end() >= last.start():
+    return last
+  result = _IN_TEXT.match(text, result.end())
+  if result is None:
+    return last
+  start = max(text.rfind(sign, 0, last.start()) for sign in ('\n', '. ', '\\]'))
+  for found in _IN_TEXT.finditer(text, max(start, result.end())):
+    if _value(found) == _value(result):
+      # Nothing is said of the last number but what the result is for.
+      plain = not _SAYS.search(text, found.end(), last.start())
+      return found if start >= result.end() and plain else last
+  return last
+
+
 def _latex(text: str) -> str:
   text = text.translate(_MINUS)
   if '\\' in text or '{,}' in text:
@@ -142,7 +219,8 @@ def _statement(text: str, mark: re.Match[str]) -> str:
       depth += (text[at] == '{') - (text[at] == '}')
       if not depth:
         return text[start:at]
-    return text[start:]
+    # A text that ends in the box may end in a number.
+    return text[start:] if re.search(r'[\n$]', text[start:]) else ''
   said = text[start:].lstrip(' \t\r\n:*=')
   end = _SENTENCE_END.search(said)
   return said[: end.start()] if end else said

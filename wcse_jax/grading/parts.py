@@ -10,6 +10,9 @@ from wcse_jax.grading import spelling
 
 
 RELATION = re.compile(r'<|>|\\leq|\\geq|\\neq|=|\\in(?![a-z])|\\approx|\\equiv')
+_ORDER = re.compile(r'<|>|\\leq|\\geq')
+_MEMBER = re.compile(r'\A\\?[a-zA-Z]\s*\\(?:in|equiv)(?![a-z])\s*')
+_MODULUS = re.compile(r'\s*\\pmod\{\w+\}\Z')
 _TRANSLATE = str.maketrans('', '', ' ')
 _FLIPPED = {'<': '>', '>': '<', r'\leq': r'\geq', r'\geq': r'\leq'}
 
@@ -88,9 +91,10 @@ def _assigned(text: str) -> tuple[str, str] | None:
   if len(parts) < 2:
     return None
   name = parts[0].strip()
-  if not _is_name(name):
+  value = parts[-1].strip()
+  if not _is_name(name) or _ORDER.search(value):
     return None
-  return name, parts[-1].strip()
+  return name, value
 
 
 def _is_name(text: str) -> bool:
@@ -109,8 +113,11 @@ def _is_name(text: str) -> bool:
 
 def stripped(a: str, b: str) -> tuple[str, str]:
   """Returns two answers without names that only one of them bears."""
-  a = re.sub(r'\A\\?[a-zA-Z]\s*\\in(?![a-z])\s*', '', a)
-  b = re.sub(r'\A\\?[a-zA-Z]\s*\\in(?![a-z])\s*', '', b)
+  a, b = _MEMBER.sub('', a), _MEMBER.sub('', b)
+  if (r'\pmod' in a) != (r'\pmod' in b):
+    # What a residue is taken by is in the question.
+    a, b = _MODULUS.sub('', a), _MODULUS.sub('', b)
+  a, b = _spread(a, b), _spread(b, a)
   first, second = items(a), items(b)
   if len(first) == len(second) == 1:
     x, y = _assigned(a), _assigned(b)
@@ -126,6 +133,8 @@ def stripped(a: str, b: str) -> tuple[str, str]:
         a = a[1:-1]
       # The value of 1/2 = 0.5; what it is about is not the answer.
       parts = _split(a, '=')
+      if len(parts) == 2 and spelling.rounded(parts[1], parts[0]):
+        return parts[0], b
       if len(parts) > 2 or (
         len(parts) == 2 and not re.search('[a-z]', parts[0])
       ):
@@ -138,6 +147,17 @@ def stripped(a: str, b: str) -> tuple[str, str]:
     _listed(a, first, named_a, ordered, both),
     _listed(b, second, named_b, ordered, both),
   )
+
+
+def _spread(text: str, other: str) -> str:
+  """Returns `(x,y) = (1,2)` as a list where the other one is a list."""
+  named = _assigned(text)
+  if not named or not _named(items(other)) or len(items(other)) < 2:
+    return text
+  names, values = bracketed(named[0]), bracketed(named[1])
+  if not names or not values or len(names[1]) != len(values[1]):
+    return text
+  return ', '.join(f'{x}={y}' for x, y in zip(names[1], values[1]))
 
 
 def _named(items: Sequence[str]) -> list[tuple[str, str]]:
@@ -199,12 +219,49 @@ def _value(text: str) -> str:
 
 def union(text: str) -> list[str]:
   r"""Returns the parts of a union, inequalities written as intervals."""
-  parts = re.split(r'\\cup(?![a-z])', text)
-  return [_interval(part.strip()) for part in parts]
+  parts = [part.strip() for part in re.split(r'\\cup(?![a-z])', text)]
+  found = [relation(part) for part in parts]
+  names = {one[0] for one in found if one}
+  if len(names) > 1:
+    return parts
+  if len(parts) > 1:
+    found = [one or _single(part) for one, part in zip(found, parts)]
+  return [one[1] if one else part for one, part in zip(found, parts)]
 
 
-def _interval(text: str) -> str:
-  """Returns an inequality of one name as an interval."""
+def _single(text: str) -> tuple[str, str] | None:
+  named = _assigned(text)
+  return (named[0], rf'\{{{named[1]}\}}') if named else None
+
+
+def as_range(text: str, other: str) -> str:
+  """Returns a list of inequalities of one name as the other answer has it.
+
+  That is as a union where the other is one, and as what lies between two where
+  the other is an interval; any other text as it is.
+  """
+  listed = [relation(item) for item in items(text)]
+  if len(listed) < 2 or None in listed or len({x for x, _ in listed}) > 1:
+    return text
+  parts = union(other)
+  if len(parts) > 1:
+    return r' \cup '.join(items(text))
+  if len(listed) > 2 or not is_interval(parts[0]):
+    return text
+  below, above = sorted(held for _, held in listed)
+  if not below.startswith(r'(-\infty,'):
+    below, above = above, below
+  if not (below.startswith(r'(-\infty,') and above.endswith(r',\infty)')):
+    return text
+  named = relation(other)
+  if named and named[0] != listed[0][0]:
+    return text
+  low = above[: -len(r'\infty)')]
+  return low + below[len(r'(-\infty,') :]
+
+
+def relation(text: str) -> tuple[str, str] | None:
+  """Returns (name, interval) of an inequality of one name, else None."""
   parts = re.split(r'(<|>|\\leq|\\geq)', text)
   sides = [part.strip() for part in parts[::2]]
   signs = parts[1::2]
@@ -215,18 +272,21 @@ def _interval(text: str) -> str:
       sides, signs = sides[::-1], [_FLIPPED[signs[0]]]
       high = sides[1]
     else:
-      return text
+      return None
     if signs[0] in ('>', r'\geq'):
-      return ('[' if signs[0] != '>' else '(') + high + r',\infty)'
-    return r'(-\infty,' + high + (']' if signs[0] != '<' else ')')
+      held = ('[' if signs[0] != '>' else '(') + high + r',\infty)'
+    else:
+      held = r'(-\infty,' + high + (']' if signs[0] != '<' else ')')
+    return sides[0], held
   if len(signs) == 2 and _is_name(sides[1]):
     low, _, high = sides
     if all(sign in ('>', r'\geq') for sign in signs):
       low, high, signs = high, low, [_FLIPPED[sign] for sign in signs[::-1]]
     if all(sign in ('<', r'\leq') for sign in signs):
       opening = '(' if signs[0] == '<' else '['
-      return f'{opening}{low},{high}' + (')' if signs[1] == '<' else ']')
-  return text
+      closing = ')' if signs[1] == '<' else ']'
+      return sides[1], f'{opening}{low},{high}{closing}'
+  return None
 
 
 def is_interval(text: str) -> bool:

@@ -10,7 +10,7 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 
-from wcse_jax.grading import parts, spelling
+from wcse_jax.grading import numeric, parts, spelling
 
 
 # More parts are compared in order only.
@@ -20,11 +20,12 @@ _WORDS = re.compile(
 )
 # Letters that may be a product.
 _FACTORS = re.compile(r'[a-z]{2,3}|[A-Z]{2}')
-_TIME = re.compile(r'\d{1,2}:\d{2}(?:[ap]m)?')
-_BASED = re.compile(r'(\d+)\s*_\s*\{?\s*(\d+)\s*\}?')
+# A unit of one letter; a reference that is a number has no variable.
+_MEASURED = re.compile(r'[\d.}] ?[mgshlLV]\Z')
+_SIGNS = re.compile(r'\\cdot|[*^/+]')
+_TIME = re.compile(r'\d{1,2}(?::\d{2}(?:[ap]m)?|[ap]m)')
+_BASED = re.compile(r'\(?(\d+)\)?\s*_\s*\{?\s*\(?(\d+)\)?\s*\}?')
 _CHOICE = re.compile(r'\(?([A-Za-z])\)?')
-_NAMES = 'zero one two three four five six seven eight nine ten eleven twelve'
-_SPELT = {name: str(at) for at, name in enumerate(_NAMES.split(' '))}
 
 
 class Comparison:
@@ -57,6 +58,7 @@ class Comparison:
     verdict = self._numbers(a, b)
     if verdict is not None:
       return verdict
+    a, b = parts.as_range(a, b), parts.as_range(b, a)
     a, b = parts.stripped(a, b)
     if parts.key(a) == parts.key(b):
       return True
@@ -81,6 +83,9 @@ class Comparison:
       # A comma for the decimal point.
       a = a.replace(',', '.')
       first = spelling.number(a)
+    if second is not None and first is None and _MEASURED.search(a):
+      a = a[:-1]
+      first = spelling.number(a)
     if first is None or second is None:
       return None
     plain_a, plain_b = a.rstrip('% '), b.rstrip('% ')
@@ -100,22 +105,26 @@ class Comparison:
       if given:
         return given[1] == choice[1]
     if _TIME.fullmatch(a) or _TIME.fullmatch(b):
-      return a == b
-    if _FACTORS.fullmatch(a) and _FACTORS.fullmatch(b):
+      if spelling.number(b) is not None:
+        a = a.rstrip('apm')
+      return a.replace(':00', '') == b.replace(':00', '')
+    products = [bool(_FACTORS.fullmatch(one)) for one in (a, b)]
+    if any(products) and all(
+      known or _SIGNS.search(one) for known, one in zip(products, (a, b))
+    ):
       return None
     words = _WORDS.fullmatch(b)
     if not words:
       words = _WORDS.fullmatch(a)
       if not words or len(a) < 3:
         return None
-      if spelling.number(b) is not None:
-        spelt = _SPELT.get(a.lower())
-        return spelt is not None and spelling.number(spelt) == spelling.number(
-          b
-        )
-      return None
-    if b.lower() in _SPELT and spelling.number(a) is not None:
-      return spelling.number(a) == spelling.number(_SPELT[b.lower()])
+      value = spelling.number(b)
+      return None if value is None else numeric.spelt(a, whole=True) == value
+    value = spelling.number(a)
+    if value is not None:
+      spelt = numeric.spelt(b, whole=True)
+      if spelt is not None:
+        return spelt == value
     return parts.said(a) == parts.said(b)
 
   def _based(self, a: str, b: str) -> bool | None:
@@ -130,13 +139,21 @@ class Comparison:
     ]
 
   def _ratio(self, a: str, b: str) -> bool | None:
-    first, second = a.split(':'), b.split(':')
-    if len(second) < 2 and len(first) < 2:
+    """Compares ratios: 6:8 is 3:4, and 3/4."""
+    if ':' not in a and ':' not in b:
       return None
-    if not all(spelling.number(p) is not None for p in [*first, *second]):
+    first = [spelling.number(part) for part in a.split(':')]
+    second = [spelling.number(part) for part in b.split(':')]
+    if None in first or None in second:
       return None
+    if 0 in first or 0 in second:
+      return first == second
+    if len(first) + len(second) == 3:
+      # One is a number, the other the ratio of two.
+      ratio, (value,) = sorted((first, second), key=len, reverse=True)
+      return ratio[0] == ratio[1] * value
     return len(first) == len(second) and all(
-      spelling.number(x) == spelling.number(y) for x, y in zip(first, second)
+      x * second[0] == y * first[0] for x, y in zip(first, second)
     )
 
   def _lists(self, a: str, b: str) -> bool | None:
@@ -182,7 +199,10 @@ class Comparison:
     first, second = parts.union(a), parts.union(b)
     if len(first) < 2 and len(second) < 2:
       if parts.RELATION.search(a) and parts.RELATION.search(b):
-        return None
+        x, y = parts.relation(a), parts.relation(b)
+        if x is None or y is None or x[0] != y[0]:
+          return None
+        return self._pairs(x[1], y[1])
       if not (parts.is_interval(first[0]) and parts.is_interval(second[0])):
         return None
       if first == [a] and second == [b]:
