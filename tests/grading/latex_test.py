@@ -325,3 +325,19 @@ def test_agrees_with_the_reviewed_pairs():
   right = [row['equivalent_math'] for row in rows]
   assert not any(a and not r for a, r in zip(accepted, right))
   assert sum(a == r for a, r in zip(accepted, right)) >= 0.99 * len(rows)
+
+
+def test_of_several_boxes_the_last_one_alone_may_be_the_reference():
+  text = r'So $x$ is $\boxed{3}$ or $\boxed{\frac{2}{5}}$.'
+  for reference, want in (
+    (r'3, \frac{2}{5}', 'right'),
+    (r'\frac{2}{5}', 'right'),
+    ('3', 'wrong'),
+    ('5', 'wrong'),
+  ):
+    verdict, answer, _ = latex.verdict(text, reference)
+    assert (verdict, answer) == (want, r'3, \frac{2}{5}')
+  # Boxes of steps before it never were part of the answer.
+  assert latex.verdict(r'First $\boxed{3}$, so in all $\boxed{7}$.', '3')[
+    0
+  ] == ('wrong')

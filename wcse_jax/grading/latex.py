@@ -133,12 +133,20 @@ def verdict(
   answer: str | None = None,
   compare: Callable[[str, str], bool | None] = equal,
 ) -> tuple[str | None, str | None, str]:
-  """Returns (verdict, answer, why); a verdict of None if undecided."""
+  """Returns (verdict, answer, why); a verdict of None if undecided.
+
+  An answer of several boxes is right, too, if the last of them alone is: some
+  references of MATH are the last of several boxes of their own solution.
+  """
   answer = extract(text) if answer is None else answer
   if answer is None:
     return 'unparsed', None, 'no final answer found'
   try:
     same = compare(answer, reference)
+    if same is False and text.count('boxed') > 1:
+      last = latex_text.extract(text, joined=False)
+      if last is not None and last != answer:
+        same = compare(last, reference)
   except Refused as refused:
     # Not known to be wrong, so not called so.
     return 'error', answer[:MAX_ANSWER], f'not compared: {refused}'

@@ -130,7 +130,7 @@ _NAMES = frozenset(
 )
 
 
-def extract(text: str) -> str | None:
+def extract(text: str, *, joined: bool = True) -> str | None:
   r"""Returns the final answer that a text states; None if there is none.
 
   It is what the last `\boxed{}` holds, and the boxes right before it that `and`
@@ -138,6 +138,10 @@ def extract(text: str) -> str | None:
   is`, `Final Answer:` and their like; else the text itself where it is but a
   formula; else its last formula or number.  Only the last `MAX_TEXT` characters
   are read.
+
+  Args:
+    text: a worked solution.
+    joined: whether to take the boxes before the last one with it.
   """
   text = _before_next(text[-MAX_TEXT:])
   # Backslashes that some program took for escapes, as in \x0crac for \frac.
@@ -145,7 +149,7 @@ def extract(text: str) -> str | None:
   if _breaks_off(text):
     return None
   return (
-    _boxed(text)
+    _boxed(text, joined)
     or _marked(text)
     or _formula(text)
     or _date(text)
@@ -183,7 +187,7 @@ def _breaks_off(text: str) -> bool:
   return True
 
 
-def _boxed(text: str) -> str | None:
+def _boxed(text: str, joined: bool) -> str | None:
   """Returns what the last boxes hold; None without one that is filled."""
   found = []
   for match in _BOX.finditer(text):
@@ -200,7 +204,7 @@ def _boxed(text: str) -> str | None:
     return None
   start, end, last = spans[-1]
   parts = [last]
-  for before, after, held in reversed(spans[:-1]):
+  for before, after, held in reversed(spans[:-1] if joined else []):
     if after > start:
       # A box around the last one.
       continue

@@ -179,7 +179,7 @@ class Math(sets.SetTask):
     if quick[0] is not None:
       return quick
     verdict, _, why = _read(
-      self._workers().one(self._line('', reference, answer))
+      self._workers().one(self._line(text, reference, answer))
     )
     return verdict, answer, why
 
