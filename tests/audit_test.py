@@ -328,10 +328,10 @@ def test_a_sample_of_another_split_is_named(folder):
 
 
 def test_nothing_to_audit(tmp_path):
-  with pytest.raises(errors.InputError, match='samples and grades'):
+  with pytest.raises(errors.InputError, match='graded samples'):
     run(tmp_path)
   sampled(tmp_path, 'poor', lambda _: ['who knows'])
-  with pytest.raises(errors.InputError, match='samples and grades'):
+  with pytest.raises(errors.InputError, match='graded samples'):
     run(tmp_path)
   grade.grade(grade.GradeConfig(split='test'), str(tmp_path))
   with pytest.raises(errors.InputError, match=r'right samples.*poor'):

@@ -15,6 +15,7 @@ from wcse_jax import (
   errors,
   grade,
   records,
+  right_samples,
   runlog,
   shardfiles,
   storage,
@@ -296,19 +297,7 @@ def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _pools(config: AuditConfig, workdir: str) -> list[Pool]:
   """Returns the models that have samples, grades and a right sample."""
-  root = storage.join(workdir, 'samples')
-  names = [
-    name
-    for name in storage.names(root)
-    if all(
-      storage.exists(storage.join(workdir, kind, name, shardfiles.MANIFEST))
-      for kind in ('samples', 'grades')
-    )
-  ]
-  if not names:
-    raise errors.InputError(
-      f'workdir: wanted samples and grades in {workdir}; there are none.'
-    )
+  names = right_samples.models(workdir)
   task = tasks.load(config.task, config.data)
   try:
     problems = {
