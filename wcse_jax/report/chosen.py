@@ -30,12 +30,12 @@ def reasoning(results: names.Results) -> markup.Html:
     markup.tag(
       'p',
       'Of all right samples drawn, the share whose reasoning is wrong: as a '
-      'judge has it, and corrected for the errors of the judge by what people said '
-      'of a random part (prediction-powered inference).'
+      'judge has it, and corrected for the errors of the judge by what people '
+      'said of a random part (prediction-powered inference).'
       if audited
       else 'Of all right samples drawn, the share whose reasoning is wrong, as '
-      'a judge has it. No person has audited it: run launch/audit.py to correct '
-      'it.',
+      'a judge has it. No person has audited it: run launch/audit.py to '
+      'correct it.',
       class_='lead',
     ),
     markup.table(
