@@ -1,7 +1,7 @@
 """Defaults of `launch/grade.py`.
 
 Command:   python launch/grade.py --workdir=runs/first
-Hardware:  one CPU core
+Hardware:  all CPU cores for more than 2,000 samples, else one
 Time:      2 s for the 800 samples of configs/sample.py, start included
 Result:    runs/first/measures.json, and a table
 """

@@ -1,5 +1,7 @@
 """Grades `DIR/samples` into `DIR/grades`; prints and writes the measures.
 
+Models of one folder are compared in `DIR/comparisons.json`, too.
+
   python launch/grade.py --workdir=runs/first
 
 Samples from anywhere, as JSON lines of problem_id, index and text:

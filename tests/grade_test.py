@@ -181,3 +181,36 @@ def test_doubling():
   assert grade.doubling(1) == [1]
   assert grade.doubling(6) == [1, 2, 4, 6]
   assert grade.doubling(8) == [1, 2, 4, 8]
+
+
+def test_models_of_a_folder_are_compared_by_problem(folder):
+  config = grade.GradeConfig(split='test')
+  grade.grade(config, str(folder))
+  assert not (folder / 'comparisons.json').exists()
+  rows = [
+    records.Sample(
+      problem_id=problem.id,
+      index=index,
+      text=problem.solution if index < 2 or at < 3 else 'who knows',
+      tokens=(1,),
+      finish_reason='stop',
+      prompt_tokens=3,
+      shared_prompt_tokens=0,
+      output_tokens=1,
+      logprob=-1.0,
+    )
+    for at, problem in enumerate(PROBLEMS[:5])
+    for index in range(3)
+  ]
+  shards = shardfiles.ShardFolder(str(folder / 'samples' / 'other'), {})
+  shards.write(shardfiles.Shard(0, 4, 0, 2), rows)
+  measures = grade.grade(config, str(folder))
+  assert set(measures) == {'model', 'other'}
+  [row] = storage.read_json(str(folder / 'comparisons.json'))
+  # Of the problems of both: two thirds against 1, 1, 1, 2/3, 2/3.
+  assert (row['a'], row['b'], row['problems']) == ('model', 'other', 5)
+  assert row['pass@1']['value'] == pytest.approx(2 / 3 - 13 / 15)
+  assert row['pass@1']['n'] == 5
+  assert [one['k'] for one in row['extrapolated']] == [6, 12]
+  assert all(one['extrapolated'] for one in row['extrapolated'])
+  assert row['by_level']

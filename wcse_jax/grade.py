@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from wcse_jax import (
   storage,
   tasks,
 )
-from wcse_jax.metrics import judged, measure
+from wcse_jax.metrics import contrast, judged, measure
 from wcse_jax.tasks import base, parallel
 
 
@@ -57,7 +58,9 @@ def grade(config: GradeConfig, workdir: str) -> dict[str, Any]:
   """Grades what is not graded yet; returns what `measures.json` holds.
 
   Grades go to `workdir/grades/<model>/`, a shard for each shard of samples.
-  What judges and people said of the reasoning is measured with them.
+  What judges and people said of the reasoning is measured with them.  Of
+  several models every measure of one less that of another, paired by problem,
+  goes to `comparisons.json`.
 
   Raises:
     InputError: if there is nothing to grade, or a sample is of no problem of
@@ -90,28 +93,30 @@ def grade(config: GradeConfig, workdir: str) -> dict[str, Any]:
     contextlib.closing(task),
     runlog.writing(workdir, dataclasses.asdict(config)),
   ):
-    measures = {}
+    tables: dict[str, measure.Table] = {}
     if source is not None:
       source.quarantine(workdir)
       name = source.name
       found = _grade_outside(config, task, problems, source, workdir)
-      measures[name] = _measure(
-        task, problems, workdir, name, source.texts(), found
-      ) | {'rows': source.counts()}
+      tables[name] = _table(task, problems, source.texts(), found)
     else:
       for name in names:
         samples, found = grade_missing(
           task, problems, workdir, name, processes=config.processes
         )
-        measures[name] = _measure(
-          task,
-          problems,
-          workdir,
-          name,
-          samples.rows(records.Sample),
-          found,
+        tables[name] = _table(
+          task, problems, samples.rows(records.Sample), found
         )
+    measures = {
+      name: _measure(whole, workdir, name) for name, whole in tables.items()
+    }
+    if source is not None:
+      measures[source.name]['rows'] = source.counts()
     storage.publish_json(storage.join(workdir, 'measures.json'), measures)
+    if len(tables) > 1:
+      storage.publish_json(
+        storage.join(workdir, 'comparisons.json'), compare(tables)
+      )
     runlog.merge_ledger(workdir)
   return measures
 
@@ -344,22 +349,60 @@ def shown(row: Mapping[str, Any]) -> str:
   )
 
 
-def _measure(
+def compare(tables: Mapping[str, measure.Table]) -> list[dict[str, Any]]:
+  """Returns the measures of one model less those of another, for each pair.
+
+  A row has `a` and `b`, `problems` (those of which both have samples), the keys
+  of `contrast.compare`, and `extrapolated`: coverage of a less that of b beyond
+  the samples at hand.
+
+  Args:
+    tables: of all models, of the same problems.
+  """
+  found = []
+  for a, b in itertools.combinations(tables, 2):
+    both_Q = (tables[a].rows_Q > 0) & (tables[b].rows_Q > 0)
+    if not both_Q.any():
+      continue
+    pair = tables[a].of_problems(both_Q), tables[b].of_problems(both_Q)
+    most = min(int(table.n_Q.max()) for table in pair)
+    found.append(
+      {
+        'a': a,
+        'b': b,
+        'problems': int(both_Q.sum()),
+        **contrast.compare(*pair, doubling(most)),
+        'extrapolated': [
+          {
+            'k': m * most,
+            **contrast.gap(*pair, *[m * most] * 2, extrapolate=True),
+          }
+          for m in _BEYOND
+          if most
+        ],
+      }
+    )
+  return found
+
+
+def _table(
   task: base.Task,
   problems: Mapping[str, records.Problem],
-  workdir: str,
-  name: str,
   samples: Iterable[records.Sample | measure.Text],
   grades: shardfiles.ShardFolder,
-) -> dict[str, Any]:
-  """Returns the measures of one model; samples and grades pass once."""
-  whole = measure.Table.from_rows(
+) -> measure.Table:
+  """Returns one model's table of all problems; the rows pass once."""
+  return measure.Table.from_rows(
     list(problems.values()),
     samples,
     grades.rows(records.Grade),
     task.chain,
     task.ballot,
   )
+
+
+def _measure(whole: measure.Table, workdir: str, name: str) -> dict[str, Any]:
+  """Returns the measures of one model, of the problems that it has rows of."""
   part = whole.of_problems(whole.rows_Q > 0)
   most = int(part.n_Q.max(initial=0))
   return measure.measure(

@@ -132,16 +132,7 @@ class JudgeConfig:
       raise errors.InputError(
         f'canaries: wanted a share in [0, 1]; got {self.canaries}.'
       )
-    for field, known in (
-      ('dtype', ('float32', 'bfloat16')),
-      ('weights', ('', 'int8')),
-      ('chat', ('', 'on', 'off')),
-    ):
-      if getattr(self, field) not in known:
-        wanted = ' or '.join(name or 'nothing' for name in known)
-        raise errors.InputError(
-          f'{field}: wanted {wanted}; got {getattr(self, field)!r}.'
-        )
+    settings.check_loading(self)
     if not _NAME.fullmatch(self.judge_name()):
       raise errors.InputError(
         'name: wanted letters, digits, "_", "." and "-" only; got '

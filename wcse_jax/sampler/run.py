@@ -84,16 +84,7 @@ class SampleConfig:
         raise errors.InputError(
           f'{field}: wanted a count >= {least}; got {getattr(self, field)}.'
         )
-    for field, known in (
-      ('dtype', ('float32', 'bfloat16')),
-      ('weights', ('', 'int8')),
-      ('chat', ('', 'on', 'off')),
-    ):
-      if getattr(self, field) not in known:
-        wanted = ' or '.join(name or 'nothing' for name in known)
-        raise errors.InputError(
-          f'{field}: wanted {wanted}; got {getattr(self, field)!r}.'
-        )
+    settings.check_loading(self)
     self.sampler.validate()
 
 

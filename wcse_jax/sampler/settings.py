@@ -1,6 +1,7 @@
 """What a sampling run is asked for.  No jax here."""
 
 import dataclasses
+from typing import Any
 
 from wcse_jax import errors
 
@@ -52,6 +53,24 @@ class SamplerConfig:
     fields = dataclasses.asdict(self)
     del fields['chunk']
     return fields
+
+
+def check_loading(config: Any) -> None:
+  """Raises InputError if how a model is loaded and asked is out of range.
+
+  Args:
+    config: has the fields `dtype`, `weights` and `chat` of a sampling run.
+  """
+  for field, known in (
+    ('dtype', ('float32', 'bfloat16')),
+    ('weights', ('', 'int8')),
+    ('chat', ('', 'on', 'off')),
+  ):
+    if getattr(config, field) not in known:
+      wanted = ' or '.join(name or 'nothing' for name in known)
+      raise errors.InputError(
+        f'{field}: wanted {wanted}; got {getattr(config, field)!r}.'
+      )
 
 
 @dataclasses.dataclass(frozen=True)
