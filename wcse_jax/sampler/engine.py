@@ -134,10 +134,6 @@ class Sampler:
     busy, steps = self._full if self._full[1] else self._drain
     return float(busy / max(1, steps))
 
-  def places(self, shape: Shape) -> int:
-    """Returns the own positions of a slot."""
-    return _padded(shape.suffix_tokens + self._config.max_new_tokens)
-
   def generate(
     self, requests: Iterable[settings.Request]
   ) -> Iterator[records.Sample]:
@@ -160,7 +156,7 @@ class Sampler:
       requests,
       slots=config.slots,
       prompts=config.prefill_batch,
-      length=lambda prompt: self._prefilled_length(len(prompt) - start, shape),
+      length=lambda prompt: prefilled_length(len(prompt) - start, shape),
     )
     before = None
     if shape.prefix:
@@ -173,7 +169,7 @@ class Sampler:
       self._weights,
       graph=self._graph,
       slots=config.slots,
-      places=self.places(shape),
+      places=places(shape, config.max_new_tokens),
       limit=config.max_new_tokens,
     )
     rows: dict[int, Any] = {}
@@ -320,20 +316,6 @@ class Sampler:
       self.device_seconds += time.perf_counter() - self._since
       self._since = None
 
-  def _prefilled_length(self, rest: int, shape: Shape) -> int:
-    """Returns the padded length of a prompt's prefill.
-
-    Args:
-      rest: its tokens behind the shared prefix.
-      shape: of the run.
-    """
-    length = _ROUND
-    while length < rest - 1:
-      # Powers of two, and what lies half way between them.
-      power = 1 << (length.bit_length() - 1)
-      length = 2 * power if length > power else power * 3 // 2
-    return min(length, shape.suffix_tokens)
-
   def _check(self, requests: Sequence[settings.Request], shape: Shape) -> None:
     longest = len(shape.prefix) + shape.suffix_tokens
     limit = self._model.config.max_positions
@@ -420,6 +402,26 @@ def _check_mesh(config: settings.SamplerConfig, mesh) -> None:
         f'sampler.{name}: wanted a multiple of data x fsdp = {parts}; '
         f'got {getattr(config, name)}.'
       )
+
+
+def places(shape: Shape, max_new_tokens: int) -> int:
+  """Returns the own positions that a slot may reach, padded."""
+  return _padded(shape.suffix_tokens + max_new_tokens)
+
+
+def prefilled_length(rest: int, shape: Shape) -> int:
+  """Returns the padded length of a prompt's prefill.
+
+  Args:
+    rest: its tokens behind the shared prefix.
+    shape: of the run.
+  """
+  length = _ROUND
+  while length < rest - 1:
+    # Powers of two, and what lies half way between them.
+    power = 1 << (length.bit_length() - 1)
+    length = 2 * power if length > power else power * 3 // 2
+  return min(length, shape.suffix_tokens)
 
 
 def problem_number(problem_id: str) -> int:
