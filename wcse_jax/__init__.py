@@ -4,7 +4,8 @@ Dimension key.  Arrays of rank >= 1 end in the letters of their axes:
 
   B  sequences of a batch, or slots of the sampler
   T  tokens of this call
-  S  positions of the key/value cache
+  S  positions of the key/value cache, or places of a slot
+  U  tokens of the prefix that all prompts share
   L  layers, or the repeats of a stacked group of layers
   D  model width
   N  query heads (N = K * G)

@@ -9,7 +9,8 @@ from wcse_jax.models import attention, config
 
 def _attend(q_BTKGH, k_BSKH, v_BSKH, mask_BTS, **options):
   v_BKHS = np.transpose(v_BSKH, (0, 2, 3, 1))
-  return attention.attend(q_BTKGH, k_BSKH, v_BKHS, mask_BTS, **options)
+  source = attention.Source(k_BSKH, v_BKHS, mask_BTS)
+  return attention.attend(q_BTKGH, [source], **options)
 
 
 def _inputs(T=4, S=6, K=2, G=3, H=8):
@@ -74,10 +75,10 @@ def test_logits_are_float32_in_a_bfloat16_model():
   np.testing.assert_allclose(float(out[0, 0, 0, 0, 0]), want, atol=0.004)
 
 
-@pytest.mark.parametrize('shape', [(2, 4, 5), (2, 6, 4), (1, 4, 6)])
+@pytest.mark.parametrize('shape', [(2, 4, 5), (2, 6, 4), (3, 4, 6)])
 def test_a_mask_that_does_not_fit_is_refused(shape):
   q_BTKGH, k_BSKH, v_BSKH, _ = _inputs()
-  with pytest.raises(ValueError, match=r'mask_BTS must have shape \(2, 4, 6\)'):
+  with pytest.raises(ValueError, match=r'mask must have shape \(2, 4, 6\)'):
     _attend(q_BTKGH, k_BSKH, v_BSKH, np.ones(shape, bool))
 
 

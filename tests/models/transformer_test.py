@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import families
 import jax
@@ -10,6 +11,7 @@ from flax import nnx
 
 from wcse_jax import sharding
 from wcse_jax.checkpoints import hf
+from wcse_jax.models import cache as caches
 from wcse_jax.models import hf_config, transformer
 
 
@@ -28,11 +30,63 @@ def _each(*quick):
 _forward = nnx.jit(lambda model, tokens_BT: model(tokens_BT))
 
 
+@functools.partial(nnx.jit, static_argnames='start')
+def _prefill(model, tokens_BT, prefix, *, start):
+  return model.prefill(tokens_BT, prefix, start)
+
+
+@functools.partial(nnx.jit, static_argnames='start')
+def _step(model, token_B, own_B, cache, prefix, *, start):
+  """Returns (logits_BV, cache)."""
+  x_BD, cache = model.step(token_B, own_B, cache, prefix, start)
+  return model.logits(x_BD[:, None])[:, 0], cache
+
+
 @nnx.jit
-def _extend(model, tokens_BT, positions_BT, cache):
-  """Returns (logits_BTV, cache)."""
-  x_BTD, cache = model.extend(tokens_BT, positions_BT, cache)
-  return model.logits(x_BTD), cache
+def _insert(model, cache, rows, slots_I, rows_I, length_I):
+  return caches.insert(
+    cache, rows, slots_I, rows_I, length_I, values_last=model.values_last
+  )
+
+
+def _decoded(model, tokens_BT, length_B, steps, *, start, slots, places):
+  """Yields (own index_B, logits_BV) of decode steps behind prompts.
+
+  Row b's prompt are its first `length_B[b]` tokens; it lies in slot
+  `slots[b]`.  All rows begin with the same `start` tokens, which are prefilled
+  once.
+  """
+  B = len(length_B)
+  prefix = None
+  if start:
+    rows = _prefill(model, tokens_BT[:1, :start], None, start=0)
+    prefix = nnx.jit(lambda model, rows: model.as_prefix(rows))(model, rows)
+  own_B = length_B - start
+  most = int(own_B.max())
+  # Filled up at the end with other tokens: what they leave is overwritten, or
+  # not seen.
+  padded_BT = tokens_BT[:, start : start + most].copy()
+  padded_BT[np.arange(most) >= own_B[:, None]] = 0
+  rows = _prefill(model, padded_BT, prefix, start=start)
+  count = max(slots) + 1
+  cache = nnx.jit(lambda model: model.make_cache(count, places))(model)
+  # A slot that does not exist is none.
+  cache = _insert(
+    model,
+    cache,
+    rows,
+    np.array([*slots, count]),
+    np.array([*range(B), 0]),
+    np.array([*own_B, 1]),
+  )
+  token_B, at_B = np.zeros(count, np.int32), np.zeros(count, np.int32)
+  for step in range(steps):
+    at_B[list(slots)] = own_B + step
+    token_B[list(slots)] = np.take_along_axis(
+      tokens_BT, (length_B + step)[:, None], axis=1
+    )[:, 0]
+    logits_BV, cache = _step(model, token_B, at_B, cache, prefix, start=start)
+    yield length_B + step, np.asarray(logits_BV)[list(slots)]
 
 
 @pytest.fixture(scope='module')
@@ -84,27 +138,46 @@ def test_scanned_equals_unrolled(family, models, whole):
 @pytest.mark.parametrize('family', _each('gemma3'))
 def test_prefill_and_decode_equal_the_whole(family, scan, models, whole):
   tokens_BT, want_BTV = whole(family)
+  length_B = np.array([40, 9, 25, 36, 1, 33, 40, 12])
+  found = _decoded(
+    models(family, scan),
+    tokens_BT,
+    length_B,
+    12,
+    start=0,
+    slots=(3, 0, 7, 5, 8, 1, 2, 6),
+    places=54,
+  )
+  for at_B, got_BV in found:
+    want_B1V = np.take_along_axis(want_BTV, at_B[:, None, None], axis=1)
+    np.testing.assert_allclose(got_BV, want_B1V[:, 0], rtol=0, atol=_LIMIT)
+
+
+@pytest.mark.parametrize(
+  'scan', [False, pytest.param(True, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize('family', _each('gemma2'))
+@pytest.mark.parametrize('start', [7, 38])
+def test_a_shared_prefix_equals_the_whole(family, scan, start, models, whole):
+  # Both sides of the windows of 32: within sight to the end, and not.
+  tokens_BT, _ = whole(family)
+  tokens_BT = tokens_BT.copy()
+  tokens_BT[:, :start] = tokens_BT[:1, :start]
   model = models(family, scan)
-  B, T = tokens_BT.shape
-  # Prompts of several lengths, filled up at the end with other tokens: what
-  # they leave in the cache is overwritten or not seen.
-  length_B1 = np.array([[40, 9, 25, 36, 1, 33, 40, 12]]).T
-  prefix = int(length_B1.max())
-  padded_BT = tokens_BT[:, :prefix].copy()
-  padded_BT[np.arange(prefix) >= length_B1] = 0
-  positions_BT = np.broadcast_to(np.arange(prefix), padded_BT.shape)
-  cache = model.make_cache(B, T + 3)
-  got_BTV, cache = _extend(model, padded_BT, positions_BT, cache)
-  for b, length in enumerate(length_B1[:, 0]):
-    np.testing.assert_allclose(
-      got_BTV[b, :length], want_BTV[b, :length], rtol=0, atol=_LIMIT
-    )
-  for step in range(12):
-    at_B1 = length_B1 + step
-    next_B1 = np.take_along_axis(tokens_BT, at_B1, axis=1)
-    got_BTV, cache = _extend(model, next_B1, at_B1, cache)
-    want_B1V = np.take_along_axis(want_BTV, at_B1[..., None], axis=1)
-    np.testing.assert_allclose(got_BTV, want_B1V, rtol=0, atol=_LIMIT)
+  want_BTV = np.asarray(_forward(model, tokens_BT))
+  length_B = start + np.array([4, 1, 7, 2, 6, 6, 3, 5])
+  found = _decoded(
+    model,
+    tokens_BT,
+    length_B,
+    10,
+    start=start,
+    slots=(7, 6, 5, 4, 3, 2, 1, 0),
+    places=56 - start,
+  )
+  for at_B, got_BV in found:
+    want_B1V = np.take_along_axis(want_BTV, at_B[:, None, None], axis=1)
+    np.testing.assert_allclose(got_BV, want_B1V[:, 0], rtol=0, atol=_LIMIT)
 
 
 def _spread(model, mesh):
@@ -133,16 +206,21 @@ def test_sharded_cache_equals_one_device(hf_folders, whole):
   mesh = sharding.make_mesh('fsdp=2,tensor=4')
   model = hf.load(hf_folders['gemma3', 'float32'], mesh=mesh, scan=True)
   _spread(model, mesh)
-  cache = nnx.jit(lambda model: model.make_cache(*tokens_BT.shape))(model)
-  key_LBSKH = cache[0][0]['k']
-  L, B, S, K, H = key_LBSKH.shape
-  want = L, B // 2, S, K // 4, H
-  assert key_LBSKH.sharding.shard_shape(key_LBSKH.shape) == want
-  at_BT = np.broadcast_to(np.arange(S), (B, S))
-  tokens_BT = sharding.place_batch(tokens_BT, 'BT', mesh)
-  at_BT = sharding.place_batch(at_BT, 'BT', mesh)
-  got_BTV, _ = _extend(model, tokens_BT, at_BT, cache)
-  np.testing.assert_allclose(got_BTV, want_BTV, rtol=0, atol=_LIMIT)
+  cache = nnx.jit(lambda model: model.make_cache(8, 48))(model)
+  part = cache[0][0]
+  for whole_array in part.values():
+    L, B, K, S, H = whole_array.shape
+    want = L, B // 2, K // 4, S, H
+    assert whole_array.sharding.shard_shape(whole_array.shape) == want
+  # Of the window's 32 places no more are held.
+  assert S == 32
+  length_B = np.array([40, 9, 25, 36, 3, 33, 40, 12])
+  found = _decoded(
+    model, tokens_BT, length_B, 8, start=0, slots=tuple(range(8)), places=48
+  )
+  for at_B, got_BV in found:
+    want_B1V = np.take_along_axis(want_BTV, at_B[:, None, None], axis=1)
+    np.testing.assert_allclose(got_BV, want_B1V[:, 0], rtol=0, atol=_LIMIT)
 
 
 @pytest.mark.parametrize('family', _each('gemma4_e'))

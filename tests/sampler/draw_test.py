@@ -13,22 +13,26 @@ _ROWS, _WORDS = 256, 16
 _NEAR = 1e-5
 
 
-def _oracle(logits_V, uniform, temperature, top_k, top_p, min_p):
+def _oracle(logits_V, uniforms, temperature, top_k, top_p, min_p):
   """Returns (token, log-probability, is rounding in the way), as documented.
 
   Tokens are in the order of their ids, or of falling probability where top_k
-  or top_p cut: this order is part of what a seed stands for.
+  cuts: this order is part of what a seed stands for.
   """
+  words = logits_V.size
   logits_V = logits_V.astype(np.float64)
   peak = logits_V.max()
   logprobs_V = logits_V - peak - np.log(np.exp(logits_V - peak).sum())
   # Falling, the lower id first.
-  falling = np.lexsort((np.arange(_WORDS), -logits_V))
+  falling = np.lexsort((np.arange(words), -logits_V))
   if temperature == 0:
     return falling[0], logprobs_V[falling[0]], False
   mass_V = np.exp((logits_V - peak) / temperature)
   near = False
-  kept = falling[: top_k or _WORDS]
+  if top_p < 1 and not top_k:
+    return _repeated(logits_V, mass_V, uniforms, top_p, min_p, logprobs_V)
+  uniform = uniforms[0]
+  kept = falling[: top_k or words]
   if top_p < 1:
     shares = np.cumsum(mass_V[kept]) / mass_V[kept].sum()
     near |= bool(np.any(np.abs(shares - top_p) < _NEAR))
@@ -37,12 +41,42 @@ def _oracle(logits_V, uniform, temperature, top_k, top_p, min_p):
     close = np.abs(mass_V[kept] - min_p) < _NEAR
     near |= bool(np.any(close & (mass_V[kept] != 1)))
     kept = kept[mass_V[kept] >= min_p]
-  if not top_k and top_p == 1:
+  if not top_k:
     kept = np.sort(kept)
   shares = np.cumsum(mass_V[kept]) / mass_V[kept].sum()
   near |= bool(np.any(np.abs(shares - uniform) < _NEAR))
   token = kept[min(np.searchsorted(shares, uniform, 'right'), len(kept) - 1)]
   return token, logprobs_V[token], near
+
+
+def _repeated(logits_V, mass_V, uniforms, top_p, min_p, logprobs_V):
+  """As `_oracle`: draws of all tokens until one is of the smallest set."""
+  shares = np.cumsum(np.where(mass_V >= min_p, mass_V, 0))
+  shares /= shares[-1]
+  falling = np.lexsort((np.arange(mass_V.size), -logits_V))
+  before_V = np.empty_like(mass_V)
+  before_V[falling] = np.cumsum(mass_V[falling]) - mass_V[falling]
+  before_V /= mass_V.sum()
+  near = min_p > 0 and bool(np.any(np.abs(mass_V[mass_V != 1] - min_p) < _NEAR))
+  for uniform in uniforms:
+    near |= bool(np.any(np.abs(shares - uniform) < _NEAR))
+    token = np.searchsorted(shares, uniform, 'right')
+    near |= abs(before_V[token] - top_p) < _NEAR
+    if before_V[token] < top_p:
+      return token, logprobs_V[token], near
+  raise AssertionError('no draw was accepted')
+
+
+def _uniforms(keys_B, top_k, top_p, turns=60):
+  """Returns the uniform numbers of each row, as documented."""
+  if top_k or top_p == 1:
+    return np.asarray(jax.vmap(jax.random.uniform)(keys_B), np.float64)[:, None]
+  turn = jax.vmap(
+    lambda key: jax.vmap(
+      lambda i: jax.random.uniform(jax.random.fold_in(key, i))
+    )(jnp.arange(turns))
+  )
+  return np.asarray(turn(keys_B), np.float64)
 
 
 @pytest.mark.parametrize('temperature', [0.0, 0.5, 1.0, 1.7])
@@ -51,7 +85,6 @@ def test_every_combination_of_cuts_agrees_with_plain_numpy(temperature):
   # Halves, so that there are many ties, of 0 and -0 too.
   logits_BV = np.round(rng.normal(size=(_ROWS, _WORDS)) * 4).astype('f') / 2
   keys_B = jax.random.split(jax.random.key(1), _ROWS)
-  uniform_B = np.asarray(jax.vmap(jax.random.uniform)(keys_B), np.float64)
   compared = 0
   cuts = list(itertools.product((0, 1, 5, 99), (1.0, 0.9, 0.3), (0, 0.1, 1.0)))
   for top_k, top_p, min_p in cuts:
@@ -65,7 +98,10 @@ def test_every_combination_of_cuts_agrees_with_plain_numpy(temperature):
     )
     assert tokens_B.dtype == jnp.int32
     rows = zip(
-      logits_BV, uniform_B, np.asarray(tokens_B), np.asarray(logprobs_B)
+      logits_BV,
+      _uniforms(keys_B, top_k, top_p),
+      np.asarray(tokens_B),
+      np.asarray(logprobs_B),
     )
     for logits_V, uniform, token, logprob in rows:
       want, want_logprob, near = _oracle(
@@ -76,6 +112,81 @@ def test_every_combination_of_cuts_agrees_with_plain_numpy(temperature):
         assert token == want, (top_k, top_p, min_p)
         assert abs(logprob - want_logprob) < 1e-5
   assert compared > 0.99 * len(cuts) * _ROWS
+
+
+_LARGE = 5_003  # No multiple of a block.
+
+
+def _large(kind, rows):
+  """Returns logits of a large vocabulary."""
+  rng = np.random.default_rng(9)
+  logits_BV = rng.normal(size=(rows, _LARGE))
+  if kind == 'peaked':
+    logits_BV = logits_BV * 4
+  elif kind == 'tied':
+    # A few values only, -0 among them; whole blocks are equal.
+    logits_BV = np.round(logits_BV) / 2
+    logits_BV[:, 1024:2560] = 1.0
+  elif kind == 'mixed':
+    # Rows whose likely tokens are few, and rows in which they are many.
+    logits_BV = logits_BV * np.where(np.arange(rows) % 2, 6.0, 0.1)[:, None]
+  return logits_BV.astype('f')
+
+
+@pytest.mark.parametrize('kind', ['peaked', 'flat', 'tied', 'mixed'])
+@pytest.mark.parametrize('top_k', [0, 1, 3, 40, 2000])
+@pytest.mark.parametrize('top_p', [1.0, 0.9])
+@pytest.mark.parametrize('min_p', [0.0, 0.2])
+def test_a_large_vocabulary_agrees_with_plain_numpy(kind, top_k, top_p, min_p):
+  rows = 16
+  logits_BV = _large(kind, rows)
+  keys_B = jax.random.split(jax.random.key(2), rows)
+  uniforms = _uniforms(keys_B, top_k, top_p)
+  tokens_B, logprobs_B = draw.draw(
+    jnp.asarray(logits_BV),
+    keys_B,
+    temperature=0.8,
+    top_k=top_k,
+    top_p=top_p,
+    min_p=min_p,
+  )
+  # Of thousands of tokens one is as near to the level as float32 can tell.
+  compared = 0
+  for row in range(rows):
+    want = [
+      _oracle(logits_BV[row], uniforms[row] + d, 0.8, top_k, top_p, min_p)[0]
+      for d in (-1e-4, 0, 1e-4)
+    ]
+    exact = len(set(want)) == 1
+    compared += exact
+    if exact:
+      assert tokens_B[row] == want[1]
+    elif not top_k and top_p == 1:
+      low, high = sorted((want[0], want[2]))
+      assert low <= tokens_B[row] <= high
+    chosen = int(tokens_B[row])
+    wide_V = logits_BV[row].astype(np.float64)
+    logprob = wide_V[chosen] - np.log(np.exp(wide_V).sum())
+    assert abs(logprobs_B[row] - logprob) < 1e-4
+  if top_k in (1, 3):
+    assert compared >= 0.9 * rows
+
+
+@pytest.mark.parametrize('count', [1, 2, 64, 300])
+@pytest.mark.parametrize('kind', ['peaked', 'tied'])
+def test_the_largest_are_found_in_order(kind, count):
+  x_BV = _large(kind, 8)
+  values_BK, ids_BK = draw.largest(jnp.asarray(x_BV), count)
+  for row in range(8):
+    falling = np.lexsort((np.arange(_LARGE), -x_BV[row]))[:count]
+    assert np.asarray(ids_BK)[row].tolist() == falling.tolist()
+    np.testing.assert_array_equal(values_BK[row], x_BV[row][falling])
+
+
+def test_greedy_takes_the_first_of_the_largest():
+  x_BV = _large('tied', 8)
+  tokens_B, _ = draw.draw(jnp.asarray(x_BV), None, temperature=0.0)
+  assert np.asarray(tokens_B).tolist() == x_BV.argmax(axis=1).tolist()
 
 
 def _support(logits_V, **cuts):
@@ -112,6 +223,7 @@ def test_of_equal_logits_the_lower_id_goes_first(cuts, want):
     {'temperature': 1.0},
     {'temperature': 0.7, 'top_k': 6},
     {'temperature': 1.3, 'top_p': 0.9, 'min_p': 0.05},
+    {'temperature': 1.3, 'top_k': 7, 'top_p': 0.9, 'min_p': 0.05},
   ],
 )
 def test_frequencies_are_the_probabilities(cuts):

@@ -3,6 +3,9 @@
 Dimension letters: see `wcse_jax/__init__.py`.
 """
 
+import dataclasses
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -11,43 +14,127 @@ from wcse_jax.models import config
 
 # Finite, so that a row with nothing to attend to does not become NaN.
 _MASKED = jnp.finfo(jnp.float32).min
+# Pairs of query and key whose logits are held at once, of one head and row.
+_PAIRS = 2**22
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Keys and values that queries may attend to.
+
+  Attributes:
+    k: keys, rotated; its axes are `k_axes`.
+    v: values; its axes are `v_axes`.
+    mask: mask_BTS, true where a query may attend; B and T may be 1; None: all.
+    k_axes: `BSKH`, `BKSH`, or `KSH` of keys that all rows share.
+    v_axes: `BKHS`, `BKSH` or `KSH` likewise.  On CPU a product that contracts
+      the last axis of both factors is several times faster: `BKHS`.
+  """
+
+  k: jax.Array
+  v: jax.Array
+  mask: jax.Array | None = None
+  k_axes: str = 'BSKH'
+  v_axes: str = 'BKHS'
+
+  @property
+  def positions(self) -> int:
+    return self.k.shape[self.k_axes.index('S')]
 
 
 def attend(
   q_BTKGH: jax.Array,
-  k_BSKH: jax.Array,
-  v_BKHS: jax.Array,
-  mask_BTS: jax.Array,
+  sources: Sequence[Source],
   *,
   softcap: float | None = None,
 ) -> jax.Array:
-  """Returns out_BTKGH, the attention of each query over the keys.
+  """Returns out_BTKGH, the attention of each query over all sources together.
+
+  One softmax over the sources side by side: of those that all rows share the
+  keys are read once for the batch.
 
   Args:
     q_BTKGH: queries, rotated and scaled.
-    k_BSKH: keys, rotated.
-    v_BKHS: values, positions last: on CPU a product that contracts the last
-      axis of both factors is several times faster.
-    mask_BTS: true where a query may attend.
+    sources: what they may attend to; none of it twice.
     softcap: bound on |logits| (nats) before the softmax; None for no bound.
 
   Raises:
-    ValueError: if `mask_BTS` does not fit the queries and keys.
+    ValueError: if a mask does not fit the queries and keys.
 
-  Source: Gemma 2 report, arXiv:2408.00118, section 2 (soft cap).
+  Source: Gemma 2 report, arXiv:2408.00118, section 2 (soft cap); Hydragen,
+  arXiv:2402.05099, section 3 (shared keys apart from a row's own).
   """
-  want = (*q_BTKGH.shape[:2], k_BSKH.shape[1])
-  if mask_BTS.shape != want:
-    raise ValueError(f'mask_BTS must have shape {want}; got {mask_BTS.shape}.')
-  # float32 up to the softmax: bfloat16 logits change which token is sampled.
-  logits_BKGTS = jnp.einsum(
-    'BTKGH,BSKH->BKGTS', q_BTKGH, k_BSKH, preferred_element_type=jnp.float32
-  )
-  if softcap is not None:
-    logits_BKGTS = softcap * jnp.tanh(logits_BKGTS / softcap)
-  logits_BKGTS = jnp.where(mask_BTS[:, None, None], logits_BKGTS, _MASKED)
-  probs_BKGTS = jax.nn.softmax(logits_BKGTS).astype(v_BKHS.dtype)
-  return jnp.einsum('BKGTS,BKHS->BTKGH', probs_BKGTS, v_BKHS)
+  B, T = q_BTKGH.shape[:2]
+  for source in sources:
+    want = (B, T, source.positions)
+    got = want if source.mask is None else source.mask.shape
+    if len(got) != 3 or any(g not in (w, 1) for g, w in zip(got, want)):
+      raise ValueError(f'mask must have shape {want}; got {got}.')
+  whole = sum(source.positions for source in sources)
+  block = _query_block(T, T * whole)
+  if block == T:
+    return _attend(q_BTKGH, sources, softcap)
+
+  def part(start):
+    def cut(mask):
+      if mask is None or mask.shape[1] == 1:
+        return mask
+      return jax.lax.dynamic_slice_in_dim(mask, start, block, axis=1)
+
+    return _attend(
+      jax.lax.dynamic_slice_in_dim(q_BTKGH, start, block, axis=1),
+      [dataclasses.replace(s, mask=cut(s.mask)) for s in sources],
+      softcap,
+    )
+
+  parts = jax.lax.map(part, jnp.arange(0, T, block))
+  return jnp.moveaxis(parts, 0, 1).reshape(q_BTKGH.shape)
+
+
+def _query_block(queries: int, pairs: int) -> int:
+  """Returns how many queries are worked on at once, so that logits stay small.
+
+  A divisor of `queries`; all of them where their pairs with keys are few.
+  """
+  if pairs <= _PAIRS:
+    return queries
+  fits = max(1, _PAIRS * queries // pairs)
+  return max(d for d in range(1, fits + 1) if queries % d == 0)
+
+
+def _attend(q_BTKGH, sources, softcap) -> jax.Array:
+  parts = []
+  for source in sources:
+    # float32 up to the softmax: bfloat16 logits change which token is sampled.
+    logits_BKGTS = jnp.einsum(
+      f'BTKGH,{source.k_axes}->BKGTS',
+      q_BTKGH,
+      source.k,
+      preferred_element_type=jnp.float32,
+    )
+    if softcap is not None:
+      logits_BKGTS = softcap * jnp.tanh(logits_BKGTS / softcap)
+    if source.mask is not None:
+      logits_BKGTS = jnp.where(
+        source.mask[:, None, None], logits_BKGTS, _MASKED
+      )
+    parts.append(logits_BKGTS)
+  logits = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
+  probs = jax.nn.softmax(logits)
+  dtype = sources[0].v.dtype
+  # Parts are added before they are rounded.
+  wide = dtype if len(sources) == 1 else jnp.float32
+  out, first = 0, 0
+  for source in sources:
+    probs_BKGTS = probs[..., first : first + source.positions]
+    first += source.positions
+    out += jnp.einsum(
+      f'BKGTS,{source.v_axes}->BTKGH',
+      probs_BKGTS.astype(dtype),
+      source.v,
+      preferred_element_type=wide,
+    )
+  return out.astype(dtype)
 
 
 def mask(

@@ -1,16 +1,20 @@
-"""The device's side of sampling: prefill, fan out, decode.
+"""Draws samples: keeps the device busy, and hands out what is finished.
 
 A sample is fixed by (weights, prompt, settings, seed, problem, index) at one
-padded shape: the number of slots, the length of the cache and the batch of a
-prefill.  Which other samples share the batch, and in what order they come,
-changes nothing.
+padded shape: the number of slots, the places of a slot, the shared prefix, and
+batch and padded length of its prefill, which its own prompt decides.  Which
+other samples share the slots, and in what order they come, changes nothing.
+
+The device is visited when a few slots have ended, or at the latest after
+`chunk` steps.  Finished slots are filled at once from prompts that were
+prefilled before; texts are made, and the next prompts prefilled, while the
+device works on.
 """
 
 import dataclasses
-import functools
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -21,39 +25,15 @@ from flax import nnx
 from wcse_jax import errors, records
 from wcse_jax import tokenizer as tokenizers
 from wcse_jax.models import transformer
-from wcse_jax.sampler import draw, schedule, settings
+from wcse_jax.sampler import programs, schedule, settings, stopping
 
 
 # Padded lengths are rounded up to this, so that few shapes are compiled.
 _ROUND = 16
-# Slots that one insertion fills.
-_INSERT = 64
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass
-class State:
-  """The slots, on the device.
-
-  Attributes:
-    cache: keys and values of every slot.
-    keys_B: key of the slot's (seed, problem, sample).
-    token_B: the last token of the sequence, not yet in the cache.
-    position_B: its position.
-    drawn_B: tokens drawn so far.
-    done_B: true where an end token or the limit was reached.
-    tokens_BT: the tokens drawn.
-    logprobs_BT: their log-probabilities under the model, nats.
-  """
-
-  cache: transformer.Cache
-  keys_B: jax.Array
-  token_B: jax.Array
-  position_B: jax.Array
-  drawn_B: jax.Array
-  done_B: jax.Array
-  tokens_BT: jax.Array
-  logprobs_BT: jax.Array
+# Slots that one insertion fills: the smaller number where it does.
+_INSERTS = (8, 64)
+# The device is visited when this share of the slots has ended.
+_SPARE = 1 / 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +64,35 @@ class Shape:
     return cls(low[:shared], _padded(max(longest - shared, 1)))
 
 
+@dataclasses.dataclass
+class _Ended:
+  """Samples that ended at a visit, with their tokens on their way to the host.
+
+  Attributes:
+    requests: what was asked.
+    counts: tokens drawn.
+    tokens_IT: their ids, padded.
+    logprobs_IT: their log-probabilities.
+    found: (tokens, text) where a stop string is known to end the sample.
+  """
+
+  requests: list[settings.Request]
+  counts: list[int]
+  tokens_IT: Any
+  logprobs_IT: Any
+  found: list[tuple[int, str] | None]
+
+
 class Sampler:
   """Draws samples from one model.
 
   Attributes:
     decode_tokens: tokens drawn so far that went into a sample.
     device_seconds: time in which the device worked, compiling left out.
-    busy: mean share of slots that held a sample in a decode step.
+    host_seconds: time in which it waited for the host.
+    busy: mean share of slots that drew a token in a decode step, while samples
+      were waiting for a slot (the last drain is left out; where no sample ever
+      waited, all steps).
   """
 
   def __init__(
@@ -111,13 +113,16 @@ class Sampler:
     self._tokenizer = tokenizer
     self._config = config
     self._seed = seed
-    self._stop = tuple(stop)
+    self._stops = stopping.Stops(tokenizer, stop)
+    self._pauses_V = self._stops.pauses(model.config.vocab_size)
     self._shape = shape
     self._ends = tuple(tokenizer.end_ids)
     self.decode_tokens = 0
     self.device_seconds = 0.0
-    self._slot_steps = 0
-    self._busy_steps = 0
+    self.host_seconds = 0.0
+    self._full = np.zeros(2, np.int64)
+    self._drain = np.zeros(2, np.int64)
+    self._since: float | None = None
 
   @property
   def tokens_per_second(self) -> float:
@@ -126,13 +131,8 @@ class Sampler:
 
   @property
   def busy(self) -> float:
-    return self._busy_steps / max(1, self._slot_steps)
-
-  def places(self, shape: Shape) -> int:
-    """Returns the cache positions of a slot."""
-    return _padded(
-      len(shape.prefix) + shape.suffix_tokens + self._config.max_new_tokens
-    )
+    busy, steps = self._full if self._full[1] else self._drain
+    return float(busy / max(1, steps))
 
   def generate(
     self, requests: Iterable[settings.Request]
@@ -151,57 +151,170 @@ class Sampler:
     shape = self._shape or Shape.of(request.prompt for request in requests)
     self._check(requests, shape)
     config = self._config
+    start = len(shape.prefix)
     plan = schedule.Schedule(
-      requests, slots=config.slots, prompts=config.prefill_batch
+      requests,
+      slots=config.slots,
+      prompts=config.prefill_batch,
+      length=lambda prompt: prefilled_length(len(prompt) - start, shape),
     )
-    run = functools.partial(_timed, self)
-    prefix = run(_prefix, self._weights, graph=self._graph, shape=shape)
-    state = _empty(
+    before = None
+    if shape.prefix:
+      tokens_U = jnp.asarray(shape.prefix, jnp.int32)
+      before = self._run(
+        programs.prefix, self._weights, tokens_U, graph=self._graph
+      )
+    state = self._run(
+      programs.empty,
       self._weights,
       graph=self._graph,
       slots=config.slots,
-      places=self.places(shape),
+      places=places(shape, config.max_new_tokens),
       limit=config.max_new_tokens,
     )
-    rows: Any = None
+    rows: dict[int, Any] = {}
+    ended: list[_Ended] = []
     while True:
-      while True:
-        prompts = plan.prefill()
-        if prompts:
-          tokens = self._padded_prompts(prompts, shape)
-          rows = run(
-            _prefill,
-            self._weights,
-            prefix,
-            tokens,
-            graph=self._graph,
-            shape=shape,
-            places=self.places(shape),
-          )
-        placed = plan.place()
-        if not placed:
-          break
-        for i in range(0, len(placed), _INSERT):
-          state = run(
-            _insert, state, rows, *self._arrays(placed[i : i + _INSERT])
-          )
+      state = self._fill(plan, rows, state, before, shape)
       if not plan.running:
-        return
-      active = np.zeros(config.slots, bool)
-      active[list(plan.running)] = True
-      state, steps, busy = run(
-        _decode,
-        self._weights,
-        state,
-        jnp.asarray(active),
-        graph=self._graph,
-        ends=self._ends,
-        chunk=config.chunk,
-        draws=(config.temperature, config.top_k, config.top_p, config.min_p),
+        break
+      waiting = plan.waiting
+      state, visit = self._decode(plan, state, before, start)
+      # The device works: time for what is not urgent.
+      while ended:
+        yield from self._samples(ended.pop(), shape)
+      if plan.ready < config.slots:
+        self._prefill(plan, rows, before, shape)
+      visit = self._wait(visit)
+      book = self._full if waiting else self._drain
+      book += (int(visit.busy), int(visit.steps) * config.slots)
+      ended += self._collect(plan, state, visit)
+    self._settle()
+    while ended:
+      yield from self._samples(ended.pop(), shape)
+
+  def _fill(self, plan, rows, state, before, shape: Shape):
+    """Returns the state with the free slots filled, as far as there is work."""
+    while plan.free and plan.waiting:
+      if not plan.ready:
+        self._prefill(plan, rows, before, shape)
+      placed = plan.place()
+      size = next((n for n in _INSERTS if len(placed) <= n), _INSERTS[-1])
+      for i in range(0, len(placed), size):
+        part = placed[i : i + size]
+        state = self._run(
+          programs.insert,
+          state,
+          rows[placed[0].batch],
+          *self._arrays(part, size, len(shape.prefix)),
+          values_last=self._model.values_last,
+        )
+      for number in rows.keys() - plan.batches():
+        del rows[number]
+    return state
+
+  def _prefill(self, plan, rows, before, shape: Shape) -> None:
+    """Prefills the next prompts, if there are any left."""
+    batch = plan.prefill()
+    if batch is None:
+      return
+    start = len(shape.prefix)
+    tokens = np.zeros((self._config.prefill_batch, batch.length), np.int32)
+    for row, prompt in enumerate(batch.prompts):
+      # The last token is fed by the first decode step.
+      rest = prompt[start:-1]
+      tokens[row, : len(rest)] = rest
+    rows[batch.number] = self._run(
+      programs.prefill,
+      self._weights,
+      before,
+      jnp.asarray(tokens),
+      graph=self._graph,
+      start=start,
+    )
+
+  def _decode(self, plan, state, before, start: int):
+    """Starts decode steps; returns (state, visit) before they are done."""
+    config = self._config
+    active = np.zeros(config.slots, bool)
+    active[list(plan.running)] = True
+    # In the last drain nothing waits for the slots that fall free.
+    spare = max(1, int(config.slots * _SPARE))
+    if not plan.waiting:
+      spare = max(spare, config.slots // 4)
+    return self._run(
+      programs.decode,
+      self._weights,
+      state,
+      before,
+      jnp.asarray(active),
+      jnp.int32(spare),
+      self._pauses_V,
+      graph=self._graph,
+      start=start,
+      ends=self._ends,
+      chunk=config.chunk,
+      draws=(config.temperature, config.top_k, config.top_p, config.min_p),
+    )
+
+  def _collect(self, plan, state, visit) -> list[_Ended]:
+    """Frees the slots whose sample ended; their tokens are on their way."""
+    slots = sorted(plan.running)
+    found: dict[int, tuple[int, str] | None] = {
+      slot: None for slot in slots if visit.done_B[slot]
+    }
+    paused = [slot for slot in slots if visit.paused_B[slot]]
+    for part, tokens_IT, _ in self._taken(state, paused):
+      tokens_IT = jax.device_get(tokens_IT)
+      for slot, tokens_T in zip(part, tokens_IT):
+        stopped = self._stops.find(tokens_T[: visit.drawn_B[slot]].tolist())
+        if stopped is not None:
+          found[slot] = stopped
+    ended = []
+    for part, tokens_IT, logprobs_IT in self._taken(state, sorted(found)):
+      counts = [int(visit.drawn_B[slot]) for slot in part]
+      stops = [found[slot] for slot in part]
+      gone = [plan.finish(slot) for slot in part]
+      ended.append(_Ended(gone, counts, tokens_IT, logprobs_IT, stops))
+    return ended
+
+  def _taken(self, state, slots: Sequence[int]):
+    """Yields (some of the slots, their tokens, their log-probabilities)."""
+    size = next((n for n in _INSERTS if len(slots) <= n), _INSERTS[-1])
+    for i in range(0, len(slots), size):
+      part = slots[i : i + size]
+      padded = np.zeros(size, np.int32)
+      padded[: len(part)] = part
+      yield (
+        part,
+        *self._run(
+          programs.take,
+          state.tokens_BT,
+          state.logprobs_BT,
+          jnp.asarray(padded),
+        ),
       )
-      self._slot_steps += int(steps) * config.slots
-      self._busy_steps += int(busy)
-      yield from self._finished(plan, state, shape)
+
+  def _run(self, program, *args, **static):
+    """Starts a program; books the time since which the device has worked."""
+    began = time.perf_counter()
+    compiled = _compiled(program, args, static)
+    now = time.perf_counter()
+    # Compiling is not the device's work, whatever it does meanwhile.
+    self._since = now if self._since is None else self._since + now - began
+    return compiled(*args)
+
+  def _wait(self, visit):
+    """Returns what the host is told, when the device has come to it."""
+    found = jax.device_get(visit)
+    self._settle()
+    return found
+
+  def _settle(self) -> None:
+    """Books the time in which the device worked."""
+    if self._since is not None:
+      self.device_seconds += time.perf_counter() - self._since
+      self._since = None
 
   def _check(self, requests: Sequence[settings.Request], shape: Shape) -> None:
     longest = len(shape.prefix) + shape.suffix_tokens
@@ -225,85 +338,57 @@ class Sampler:
           f'{len(request.prompt)}.'
         )
 
-  def _padded_prompts(self, prompts, shape: Shape):
-    """Returns tokens_PT of the prompts behind the prefix."""
-    tokens = np.zeros(
-      (self._config.prefill_batch, shape.suffix_tokens), np.int32
-    )
-    for row, prompt in enumerate(prompts):
-      rest = prompt[len(shape.prefix) :]
-      tokens[row, : len(rest)] = rest
-    return jnp.asarray(tokens)
-
-  def _arrays(self, placed: Sequence[schedule.Placement]):
-    """Returns what `_insert` takes, padded with a slot that does not exist."""
-    count = min(_INSERT, self._config.slots)
-    slots = np.full(count, self._config.slots, np.int32)
-    rows, tokens, positions = np.zeros((3, count), np.int32)
-    problems, samples = np.zeros((2, count), np.uint32)
+  def _arrays(
+    self, placed: Sequence[schedule.Placement], size: int, start: int
+  ):
+    """Returns what `insert` takes, padded with a slot that does not exist."""
+    slots = np.full(size, self._config.slots, np.int32)
+    rows, tokens, own = np.zeros((3, size), np.int32)
+    problems, samples = np.zeros((2, size), np.uint32)
     for i, placement in enumerate(placed):
       request = placement.request
       slots[i], rows[i] = placement.slot, placement.row
       tokens[i] = request.prompt[-1]
-      positions[i] = len(request.prompt) - 1
+      own[i] = len(request.prompt) - 1 - start
       problems[i] = problem_number(request.problem_id)
       samples[i] = request.index
     seed = np.uint32(self._seed % 2**32)
     return tuple(
       jnp.asarray(a)
-      for a in (slots, rows, tokens, positions, problems, samples, seed)
+      for a in (slots, rows, tokens, own, problems, samples, seed)
     )
 
-  def _finished(self, plan, state: State, shape: Shape):
-    """Yields the samples that ended in the last chunk."""
-    done, drawn, tokens, logprobs = jax.device_get(
-      (state.done_B, state.drawn_B, state.tokens_BT, state.logprobs_BT)
+  def _samples(self, ended: _Ended, shape: Shape) -> Iterator[records.Sample]:
+    """Yields the samples that ended at one visit."""
+    tokens_IT, logprobs_IT = jax.device_get(
+      (ended.tokens_IT, ended.logprobs_IT)
     )
-    slots = sorted(plan.running)
-    if not self._stop:
-      slots = [slot for slot in slots if done[slot]]
-    texts = self._tokenizer.decode_all(
-      [tokens[slot, : drawn[slot]] for slot in slots]
-    )
-    for slot, text in zip(slots, texts, strict=True):
-      count = int(drawn[slot])
-      ids = tokens[slot, :count].tolist()
-      stopped = self._stopped(ids, text)
+    drawn = [
+      tokens_IT[i, :count].tolist() for i, count in enumerate(ended.counts)
+    ]
+    texts = self._tokenizer.decode_all(drawn)
+    for i, (request, ids, text) in enumerate(
+      zip(ended.requests, drawn, texts, strict=True)
+    ):
+      count = len(ids)
+      stopped = ended.found[i] or self._stops.find(ids, text)
       if stopped is not None:
         count, text = stopped
-      elif not done[slot]:
-        continue
-      ended = stopped is not None or ids[-1] in self._ends
-      request = plan.finish(slot)
+      stops = stopped is not None or ids[-1] in self._ends
       self.decode_tokens += count
+      logprob = logprobs_IT[i, :count].sum(dtype=np.float64)
       yield records.Sample(
         problem_id=request.problem_id,
         index=request.index,
         text=text,
         tokens=tuple(ids[:count]),
-        finish_reason='stop' if ended else 'length',
+        finish_reason='stop' if stops else 'length',
         prompt_tokens=len(request.prompt),
         shared_prompt_tokens=len(shape.prefix),
         output_tokens=count,
         # Rounded, so that the text of the number is the same everywhere.
-        logprob=round(float(logprobs[slot, :count].sum(dtype=np.float64)), 6),
+        logprob=round(float(logprob), 6),
       )
-
-  def _stopped(self, ids: Sequence[int], text: str) -> tuple[int, str] | None:
-    """Returns (tokens that complete the first stop string, text before it).
-
-    Token by token, so that the chunk changes nothing: tokens further on can
-    complete a stop string that begins earlier, and bytes of a character that
-    is not whole (U+FFFD) hide what stands before them.
-    """
-    if not self._stop or not any(s in text for s in (*self._stop, '\ufffd')):
-      return None
-    begun = [ids[:count] for count in range(1, len(ids) + 1)]
-    for count, text in enumerate(self._tokenizer.decode_all(begun), 1):
-      found = [text.find(s) for s in self._stop if s in text]
-      if found:
-        return count, text[: min(found)]
-    return None
 
 
 def _check_mesh(config: settings.SamplerConfig, mesh) -> None:
@@ -319,6 +404,26 @@ def _check_mesh(config: settings.SamplerConfig, mesh) -> None:
       )
 
 
+def places(shape: Shape, max_new_tokens: int) -> int:
+  """Returns the own positions that a slot may reach, padded."""
+  return _padded(shape.suffix_tokens + max_new_tokens)
+
+
+def prefilled_length(rest: int, shape: Shape) -> int:
+  """Returns the padded length of a prompt's prefill.
+
+  Args:
+    rest: its tokens behind the shared prefix.
+    shape: of the run.
+  """
+  length = _ROUND
+  while length < rest - 1:
+    # Powers of two, and what lies half way between them.
+    power = 1 << (length.bit_length() - 1)
+    length = 2 * power if length > power else power * 3 // 2
+  return min(length, shape.suffix_tokens)
+
+
 def problem_number(problem_id: str) -> int:
   """Returns the 32-bit number by which a problem's noise is keyed."""
   return int.from_bytes(hashlib.sha256(problem_id.encode()).digest()[:4])
@@ -329,176 +434,14 @@ def _padded(count: int) -> int:
 
 
 # Compiled programs by shape, for every sampler of this process.
-_COMPILED: dict[Any, Any] = {}
+_COMPILED: dict[Any, Callable[..., Any]] = {}
 
 
-def _timed(sampler: Sampler, program, *args, **static):
-  """Runs a program to its end and books its time, compiling left out."""
+def _compiled(program, args, static: dict[str, Any]) -> Callable[..., Any]:
+  """Returns a program compiled for arguments of these shapes and places."""
   leaves, tree = jax.tree.flatten(args)
   kinds = tuple((x.shape, x.dtype, x.sharding) for x in leaves)
   key = (program, tree, kinds, tuple(static.items()))
   if key not in _COMPILED:
     _COMPILED[key] = program.lower(*args, **static).compile()
-  began = time.perf_counter()
-  out = jax.block_until_ready(_COMPILED[key](*args))
-  sampler.device_seconds += time.perf_counter() - began
-  return out
-
-
-@functools.partial(jax.jit, static_argnames=('graph', 'shape'))
-def _prefix(weights, *, graph, shape: Shape) -> transformer.Cache | None:
-  """Returns the cache of the shared prefix, one row."""
-  if not shape.prefix:
-    return None
-  model = nnx.merge(graph, weights)
-  count = len(shape.prefix)
-  tokens_BT = jnp.asarray(shape.prefix, jnp.int32)[None]
-  cache = model.make_cache(1, count)
-  return model.extend(tokens_BT, jnp.arange(count)[None], cache)[1]
-
-
-@functools.partial(jax.jit, static_argnames=('graph', 'shape', 'places'))
-def _prefill(
-  weights, prefix, tokens_PT, *, graph, shape: Shape, places: int
-) -> transformer.Cache:
-  """Returns the cache of P prompts.
-
-  Padding behind a prompt is written too; it lies behind every position that is
-  read before it is overwritten.
-  """
-  model = nnx.merge(graph, weights)
-  start = len(shape.prefix)
-  cache = model.make_cache(tokens_PT.shape[0], places)
-  if prefix is not None:
-    # The row axis is the fourth from the end, layers may lie before it.
-    cache = jax.tree.map(
-      lambda whole, one: jax.lax.dynamic_update_slice(
-        whole,
-        jnp.broadcast_to(
-          one, (*one.shape[:-4], tokens_PT.shape[0], *one.shape[-3:])
-        ),
-        (0,) * whole.ndim,
-      ),
-      cache,
-      prefix,
-    )
-  positions_PT = jnp.broadcast_to(
-    start + jnp.arange(tokens_PT.shape[1]), tokens_PT.shape
-  )
-  return model.extend(tokens_PT, positions_PT, cache)[1]
-
-
-@functools.partial(
-  jax.jit, static_argnames=('graph', 'slots', 'places', 'limit')
-)
-def _empty(weights, *, graph, slots: int, places: int, limit: int) -> State:
-  """Returns slots that hold nothing."""
-  model = nnx.merge(graph, weights)
-  return State(
-    cache=model.make_cache(slots, places),
-    keys_B=jax.vmap(jax.random.key)(jnp.zeros(slots, jnp.uint32)),
-    token_B=jnp.zeros(slots, jnp.int32),
-    position_B=jnp.zeros(slots, jnp.int32),
-    drawn_B=jnp.zeros(slots, jnp.int32),
-    done_B=jnp.ones(slots, bool),
-    tokens_BT=jnp.zeros((slots, limit), jnp.int32),
-    logprobs_BT=jnp.zeros((slots, limit), jnp.float32),
-  )
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def _insert(
-  state: State,
-  rows,
-  slots_I,
-  rows_I,
-  token_I,
-  position_I,
-  problem_I,
-  sample_I,
-  seed,
-) -> State:
-  """Returns the slots with up to I new sequences; slot B means none."""
-
-  def key(problem, sample):
-    base = jax.random.key(seed)
-    return jax.random.fold_in(jax.random.fold_in(base, problem), sample)
-
-  def put(old, new):
-    return old.at[slots_I].set(new, mode='drop')
-
-  def put_rows(old, new):
-    if old.ndim == 5:
-      return old.at[:, slots_I].set(new[:, rows_I], mode='drop')
-    return old.at[slots_I].set(new[rows_I], mode='drop')
-
-  return dataclasses.replace(
-    state,
-    cache=jax.tree.map(put_rows, state.cache, rows),
-    keys_B=put(state.keys_B, jax.vmap(key)(problem_I, sample_I)),
-    token_B=put(state.token_B, token_I),
-    position_B=put(state.position_B, position_I),
-    drawn_B=put(state.drawn_B, 0),
-    done_B=put(state.done_B, False),
-  )
-
-
-@functools.partial(
-  jax.jit,
-  static_argnames=('graph', 'ends', 'chunk', 'draws'),
-  donate_argnums=1,
-)
-def _decode(
-  weights, state: State, active_B, *, graph, ends, chunk: int, draws
-) -> tuple[State, jax.Array, jax.Array]:
-  """Returns (slots, steps, slot-steps that drew a token) after `chunk` steps.
-
-  It ends early when no active slot is left to draw for.
-  """
-  model = nnx.merge(graph, weights)
-  temperature, top_k, top_p, min_p = draws
-  limit = state.tokens_BT.shape[1]
-  rows_B = jnp.arange(state.tokens_BT.shape[0])
-
-  def going(state):
-    return active_B & ~state.done_B
-
-  def more(carry):
-    state, step, _ = carry
-    return (step < chunk) & jnp.any(going(state))
-
-  def body(carry):
-    state, step, busy = carry
-    live_B = going(state)
-    x_B1D, cache = model.extend(
-      state.token_B[:, None], state.position_B[:, None], state.cache
-    )
-    logits_BV = model.logits(x_B1D)[:, 0]
-    keys_B = jax.vmap(jax.random.fold_in)(state.keys_B, state.drawn_B)
-    token_B, logprob_B = draw.draw(
-      logits_BV,
-      keys_B,
-      temperature=temperature,
-      top_k=top_k,
-      top_p=top_p,
-      min_p=min_p,
-    )
-    # A slot that is not live writes nowhere.
-    at_B = jnp.where(live_B, state.drawn_B, limit)
-    drawn_B = state.drawn_B + live_B
-    ended_B = jnp.any(token_B[:, None] == jnp.asarray(ends)[None], axis=-1)
-    state = State(
-      cache=cache,
-      keys_B=state.keys_B,
-      token_B=jnp.where(live_B, token_B, state.token_B),
-      position_B=state.position_B + live_B,
-      drawn_B=drawn_B,
-      done_B=state.done_B | (live_B & (ended_B | (drawn_B >= limit))),
-      tokens_BT=state.tokens_BT.at[rows_B, at_B].set(token_B, mode='drop'),
-      logprobs_BT=state.logprobs_BT.at[rows_B, at_B].set(
-        logprob_B, mode='drop'
-      ),
-    )
-    return state, step + 1, busy + jnp.sum(live_B)
-
-  return jax.lax.while_loop(more, body, (state, 0, 0))
+  return _COMPILED[key]

@@ -18,7 +18,8 @@ class SamplerConfig:
     max_new_tokens: tokens drawn at most.
     slots: sequences decoded at a time; part of what fixes a sample's bits.
     prefill_batch: prompts of one prefill; likewise.
-    chunk: decode steps between two visits of the host; changes no result.
+    chunk: decode steps between two visits of the host at most; changes no
+      result.
   """
 
   temperature: float = 0.7
@@ -28,7 +29,7 @@ class SamplerConfig:
   max_new_tokens: int = 256
   slots: int = 64
   prefill_batch: int = 8
-  chunk: int = 16
+  chunk: int = 64
 
   def validate(self) -> None:
     """Raises InputError for the first field that is out of range."""

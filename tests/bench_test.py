@@ -1,0 +1,95 @@
+"""The benchmark's figures: what must hold whatever the machine's speed."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from wcse_jax import bench, budget, checkpoints, errors
+from wcse_jax.sampler import settings
+
+
+ROOT = pathlib.Path(__file__).parents[1]
+SMALL = bench.BenchConfig(
+  limit=6,
+  samples_per_problem=3,
+  repeats=1,
+  end_tokens=False,
+  mesh='data=8',
+  sampler=settings.SamplerConfig(max_new_tokens=8, slots=8, prefill_batch=8),
+)
+
+
+@pytest.fixture(scope='module')
+def found(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('trace')
+  config = dataclasses.replace(SMALL, profile=str(folder))
+  return bench.bench(config), folder
+
+
+def test_the_work_is_all_done(found):
+  figures, _ = found
+  assert figures['requests'] == 18
+  whole = figures['whole']
+  assert whole['tokens'] == 18 * 8
+  assert whole['tokens_per_second'] == pytest.approx(
+    whole['tokens'] / whole['seconds']
+  )
+  assert 0 < whole['busy'] <= 1
+  assert whole['compile_seconds'] > 0
+  assert figures['peak_host_bytes'] > 10**8
+
+
+def test_shares_are_of_the_machine_measured(found):
+  figures, _ = found
+  rate = figures['machine']['matrix']
+  for name in ('prefix', 'prefill'):
+    part = figures[name]
+    want = part['flops'] / part['seconds'] / rate
+    assert part['share'] == pytest.approx(want)
+    assert 0 < part['share'] < 1
+  decode = figures['decode']
+  floor = max(decode['matrix_seconds'], decode['memory_seconds'])
+  assert decode['share'] == pytest.approx(floor / decode['seconds'])
+  assert 0 < decode['share'] < 1
+  weights = decode['bytes']['weights']
+  cfg = checkpoints.read_config(SMALL.checkpoint)
+  # Tied, in float32: each parameter is read once.
+  assert weights == 4 * cfg.parameters()
+  assert decode['flops'] % SMALL.sampler.slots == 0
+  least = budget.forward_flops(cfg, 1, figures['prefix_tokens'])
+  assert decode['flops'] > SMALL.sampler.slots * least
+
+
+def test_a_trace_is_written(found):
+  _, folder = found
+  assert any(folder.rglob('*.xplane.pb'))
+
+
+def test_the_command():
+  done = subprocess.run(
+    [
+      sys.executable,
+      'launch/bench.py',
+      '--config.limit=2',
+      '--config.samples_per_problem=2',
+      '--config.repeats=1',
+      '--config.sampler.max_new_tokens=4',
+      '--config.sampler.slots=4',
+    ],
+    cwd=ROOT,
+    env=os.environ | {'XLA_FLAGS': ''},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert json.loads(done.stdout)['requests'] == 4
+
+
+def test_no_repeat_is_refused():
+  with pytest.raises(errors.InputError, match='repeats: wanted a count >= 1'):
+    bench.bench(dataclasses.replace(SMALL, repeats=0))

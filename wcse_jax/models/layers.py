@@ -1,0 +1,257 @@
+"""How one layer works, whatever call it is part of.
+
+Families differ by fields of `ModelConfig` alone.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from wcse_jax import sharding
+from wcse_jax.models import attention, experts, modules
+from wcse_jax.models import cache as caches
+from wcse_jax.models import config as model_config
+
+
+# Kind of layer -> (own keys and values, those of the shared prefix if there is
+# one) of the last layer of the kind that has its own.
+Shared = dict[str, tuple[caches.Part, caches.Part | None]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+  """What all layers of one kind have in common in one call.
+
+  Attributes:
+    turn: the rotation.
+    mask: which own keys a query may attend to.
+    prefix_mask: which keys of the shared prefix; None: all.
+  """
+
+  turn: tuple[jax.Array, jax.Array]
+  mask: jax.Array
+  prefix_mask: jax.Array | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Layers:
+  """The layers of a model, without their weights.
+
+  Attributes:
+    config: the architecture.
+    mesh: where it runs; None for one device.
+    values_last: as in `cache.empty`.
+  """
+
+  config: model_config.ModelConfig
+  mesh: Mesh | None
+  values_last: bool
+
+  def block(
+    self,
+    block: modules.Block,
+    x_BTD: jax.Array,
+    attended: Callable[[jax.Array], tuple[jax.Array, Any]],
+    own: jax.Array | None,
+  ) -> tuple[jax.Array, Any]:
+    """Returns (x_BTD, what attention leaves) after one layer.
+
+    Args:
+      block: its weights.
+      x_BTD: what goes in.
+      attended: normed inputs -> (output of the attention, what it leaves).
+      own: the layer's own inputs_BTC, if it has any.
+    """
+    c = self.config
+    y_BTD, left = attended(self.norm(x_BTD, block.attention_norm[...]))
+    if c.post_norms:
+      y_BTD = self.norm(y_BTD, block.attention_post_norm[...])
+    x_BTD = sharding.constrain(x_BTD + y_BTD, 'BTD', self.mesh)
+
+    y_BTD = self.norm(x_BTD, block.mlp_norm[...])
+    h_BTF = self._gate(dot(y_BTD, block, 'gate')) * dot(y_BTD, block, 'up')
+    h_BTF = sharding.constrain(h_BTF, 'BTF', self.mesh)
+    y_BTD = dot(h_BTF, block, 'down')
+    if c.num_experts:
+      y_BTD = self.norm(y_BTD, block.dense_post_norm[...])
+      y_BTD = y_BTD + self._experts(block, x_BTD)
+    if c.post_norms:
+      y_BTD = self.norm(y_BTD, block.mlp_post_norm[...])
+    x_BTD = sharding.constrain(x_BTD + y_BTD, 'BTD', self.mesh)
+
+    if own is not None:
+      h_BTC = self._gate(dot(x_BTD, block, 'own_gate')) * own
+      y_BTD = self.norm(dot(h_BTC, block, 'own_out'), block.own_norm[...])
+      x_BTD = sharding.constrain(x_BTD + y_BTD, 'BTD', self.mesh)
+    if c.layer_scalar:
+      x_BTD = x_BTD * block.scalar[...][None, None]
+    return x_BTD, left
+
+  def attend_sequence(self, block, scene: Scene, before, shared: Shared):
+    """Returns the attention of fresh tokens over the prefix and themselves.
+
+    It leaves (fresh keys and values k_BKTH and v_BKTH, shared).
+    """
+
+    def attended(y_BTD):
+      left, kept = shared, {}
+      if not block.layer.shares_kv:
+        k_BTKH, v_BTKH = self._keys_and_values(block, y_BTD, scene.turn)
+        fresh = {'k': k_BTKH, 'v': jnp.transpose(v_BTKH, (0, 2, 3, 1))}
+        left = {**shared, block.layer.kind: (fresh, before)}
+        kept = {
+          'k': jnp.swapaxes(k_BTKH, 1, 2),
+          'v': jnp.swapaxes(v_BTKH, 1, 2),
+        }
+      own, prefix = left[block.layer.kind]
+      source = attention.Source(own['k'], own['v'], scene.mask)
+      out_BTD = self._attention(block, y_BTD, scene, source, prefix)
+      return out_BTD, (kept, left)
+
+    return attended
+
+  def attend_step(
+    self, block, scene: Scene, part, before, shared: Shared, own_B, index
+  ):
+    """Returns the attention of one token a slot; it leaves (part, shared)."""
+
+    def attended(y_BTD):
+      left, written = shared, part
+      if not block.layer.shares_kv:
+        k_BTKH, v_BTKH = self._keys_and_values(block, y_BTD, scene.turn)
+        written = caches.write(
+          part,
+          k_BTKH[:, 0],
+          v_BTKH[:, 0],
+          own_B,
+          index,
+          values_last=self.values_last,
+        )
+        own = written
+        if index is not None:
+          own = {name: whole[index] for name, whole in written.items()}
+        left = {**shared, block.layer.kind: (own, before)}
+      own, prefix = left[block.layer.kind]
+      source = attention.Source(
+        own['k'],
+        own['v'],
+        scene.mask,
+        k_axes='BKSH',
+        v_axes='BKHS' if self.values_last else 'BKSH',
+      )
+      out_BTD = self._attention(block, y_BTD, scene, source, prefix)
+      return out_BTD, (written, left)
+
+    return attended
+
+  def _heads(self, block, y_BTD, name: str, count: int) -> jax.Array:
+    out = dot(y_BTD, block, name)
+    if self.config.qkv_bias:
+      out = out + getattr(block, f'{name}_bias')[...][None, None]
+    return out.reshape(*y_BTD.shape[:2], count, block.layer.head_dim)
+
+  def _keys_and_values(self, block, y_BTD, turn):
+    """Returns (k_BTKH rotated, v_BTKH)."""
+    c, layer = self.config, block.layer
+    k_BTKH = self._heads(block, y_BTD, 'k', layer.num_kv_heads)
+    v_BTKH = k_BTKH
+    if not layer.keys_as_values:
+      v_BTKH = self._heads(block, y_BTD, 'v', layer.num_kv_heads)
+    if c.qk_norm:
+      k_BTKH = self.norm(k_BTKH, block.k_norm[...])
+    if c.v_norm:
+      v_BTKH = self.norm(v_BTKH, None)
+    k_BTKH = attention.rotate(k_BTKH, turn)
+    return (
+      sharding.constrain(k_BTKH, 'BTKH', self.mesh),
+      sharding.constrain(v_BTKH, 'BTKH', self.mesh),
+    )
+
+  def _attention(
+    self, block, y_BTD, scene: Scene, source: attention.Source, prefix
+  ) -> jax.Array:
+    """Returns out_BTD of one layer's attention over prefix and own keys."""
+    c, layer = self.config, block.layer
+    B, T, _ = y_BTD.shape
+    N, K, H = c.num_heads, layer.num_kv_heads, layer.head_dim
+    q_BTNH = self._heads(block, y_BTD, 'q', N)
+    if c.qk_norm:
+      q_BTNH = self.norm(q_BTNH, block.q_norm[...])
+    q_BTNH = attention.rotate(q_BTNH, scene.turn) * jnp.asarray(
+      c.query_scale, q_BTNH.dtype
+    )
+    q_BTNH = sharding.constrain(q_BTNH, 'BTNH', self.mesh)
+    sources = [source]
+    if prefix is not None:
+      before = attention.Source(
+        prefix['k'], prefix['v'], scene.prefix_mask, k_axes='KSH', v_axes='KSH'
+      )
+      sources = [before, source]
+    out_BTKGH = attention.attend(
+      q_BTNH.reshape(B, T, K, N // K, H), sources, softcap=c.attn_softcap
+    )
+    return dot(out_BTKGH.reshape(B, T, N * H), block, 'o')
+
+  def _experts(self, block: modules.Block, x_BTD: jax.Array) -> jax.Array:
+    """Returns the experts' part of a layer's output, normalised."""
+    c = self.config
+    B, T, D = x_BTD.shape
+    x_MD = x_BTD.reshape(B * T, D)
+    y_MD = self.norm(x_MD, None) * block.router_gain[...][None]
+    y_MD = y_MD * jnp.asarray(c.d_model**-0.5, y_MD.dtype)
+    experts_MX, weights_MX = experts.route(
+      y_MD @ block.router[...], block.expert_gain[...], c.experts_per_token
+    )
+
+    def feed_forward(rows_ZD, sizes_E, expert_Z):
+      def product(rows, name):
+        held, scale = modules.held(block, name)
+        out = jax.lax.raggeddot(rows, held.astype(rows.dtype), sizes_E)
+        if scale is None:
+          return out
+        return (out * scale[expert_Z]).astype(rows.dtype)
+
+      gate_ZF = self._gate(product(rows_ZD, 'expert_gate'))
+      return product(gate_ZF * product(rows_ZD, 'expert_up'), 'expert_down')
+
+    y_MD = experts.apply(
+      self.norm(x_MD, block.expert_norm[...]),
+      experts_MX,
+      weights_MX,
+      feed_forward,
+      c.num_experts,
+    )
+    y_MD = self.norm(y_MD, block.expert_post_norm[...])
+    return y_MD.reshape(B, T, D)
+
+  def _gate(self, x: jax.Array) -> jax.Array:
+    if self.config.activation == 'silu':
+      return jax.nn.silu(x)
+    return jax.nn.gelu(x, approximate=True)
+
+  def norm(self, x: jax.Array, gain: jax.Array | None) -> jax.Array:
+    """Returns x over its root mean square, times its gain."""
+    wide = x.astype(jnp.float32)
+    square = jnp.mean(wide * wide, axis=-1, keepdims=True)
+    wide = wide * jax.lax.rsqrt(square + self.config.norm_eps)
+    if gain is not None:
+      gain = gain.astype(jnp.float32)
+      if self.config.norm_plus_one:
+        gain = 1.0 + gain
+      wide = wide * jnp.expand_dims(gain, range(x.ndim - 1))
+    return wide.astype(x.dtype)
+
+
+def dot(x_BTA: jax.Array, module, name: str) -> jax.Array:
+  """Returns x times a matrix of the module, in the dtype of x."""
+  held, scale = modules.held(module, name)
+  if scale is None:
+    return x_BTA @ held
+  out = jnp.matmul(
+    x_BTA, held.astype(x_BTA.dtype), preferred_element_type=jnp.float32
+  )
+  return (out * scale[None, None]).astype(x_BTA.dtype)
