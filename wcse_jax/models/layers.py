@@ -210,7 +210,7 @@ class Layers:
     def feed_forward(rows_ZD, sizes_E, expert_Z):
       def product(rows, name):
         held, scale = modules.held(block, name)
-        out = jax.lax.raggeddot(rows, held.astype(rows.dtype), sizes_E)
+        out = jax.lax.ragged_dot(rows, held.astype(rows.dtype), sizes_E)
         if scale is None:
           return out
         return (out * scale[expert_Z]).astype(rows.dtype)
