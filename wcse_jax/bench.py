@@ -245,7 +245,7 @@ def _decode(config, graph, weights, before, shape, rest, rates):
     part[name].nbytes * min(1.0, own / part[name].shape[axis])
     for stack in state.cache
     for part in stack
-    for name, axis in (('k', -2), ('v', -1 if model.values_last else -2))
+    for name, axis in (('k', -1 if model.keys_last else -2), ('v', -2))
     if part
   )
   prefix = sum(x.nbytes for x in jax.tree.leaves(before))

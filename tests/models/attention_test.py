@@ -7,9 +7,14 @@ import pytest
 from wcse_jax.models import attention, config
 
 
-def _attend(q_BTKGH, k_BSKH, v_BSKH, mask_BTS, **options):
-  v_BKHS = np.transpose(v_BSKH, (0, 2, 3, 1))
-  source = attention.Source(k_BSKH, v_BKHS, mask_BTS)
+def _attend(
+  q_BTKGH, k_BSKH, v_BSKH, mask_BTS, *, axes=('BSKH', 'BKHS'), **options
+):
+  k, v = (
+    np.transpose(whole, ['BSKH'.index(letter) for letter in letters])
+    for whole, letters in zip((k_BSKH, v_BSKH), axes)
+  )
+  source = attention.Source(k, v, mask_BTS, *axes)
   return attention.attend(q_BTKGH, [source], **options)
 
 
@@ -32,9 +37,14 @@ def _one(q_H, k_SH, v_SH, softcap):
 
 
 @pytest.mark.parametrize('softcap', [None, 1.5])
-def test_attends_as_one_query_at_a_time(softcap):
+@pytest.mark.parametrize(
+  'axes', [('BSKH', 'BKHS'), ('BKSH', 'BKSH'), ('BKHS', 'BKSH')]
+)
+def test_attends_as_one_query_at_a_time(axes, softcap):
   q_BTKGH, k_BSKH, v_BSKH, mask_BTS = _inputs()
-  out_BTKGH = _attend(q_BTKGH, k_BSKH, v_BSKH, mask_BTS, softcap=softcap)
+  out_BTKGH = _attend(
+    q_BTKGH, k_BSKH, v_BSKH, mask_BTS, axes=axes, softcap=softcap
+  )
   for b, t, k, g in np.ndindex(q_BTKGH.shape[:4]):
     seen_S = mask_BTS[b, t]
     want_H = _one(

@@ -19,7 +19,7 @@ def _layer(kind='global'):
   )
 
 
-def _empty(count, repeats, values_last, rows=3):
+def _empty(count, repeats, keys_last, rows=3):
   return caches.empty(
     _layer(),
     repeats,
@@ -27,15 +27,15 @@ def _empty(count, repeats, values_last, rows=3):
     count=count,
     dtype=jnp.float32,
     mesh=None,
-    values_last=values_last,
+    keys_last=keys_last,
   )
 
 
-def _at(part, slot, index, values_last):
+def _at(part, slot, index, keys_last):
   """Returns (k, v) of a slot, each [places, width], as written by `_token`."""
   k, v = (part[name] if index is None else part[name][index] for name in 'kv')
-  v = v[slot, 0].T if values_last else v[slot, 0]
-  return np.asarray(k[slot, 0]), np.asarray(v)
+  k = k[slot, 0].T if keys_last else k[slot, 0]
+  return np.asarray(k), np.asarray(v[slot, 0])
 
 
 def _token(number):
@@ -43,11 +43,11 @@ def _token(number):
   return [number, number + 0.25], [-number, -number - 0.25]
 
 
-@pytest.mark.parametrize('values_last', [False, True])
+@pytest.mark.parametrize('keys_last', [False, True])
 @pytest.mark.parametrize('repeats', [1, 2])
 @pytest.mark.parametrize('count', [4, 9])
-def test_slots_hold_the_last_tokens(count, repeats, values_last):
-  part = _empty(count, repeats, values_last)
+def test_slots_hold_the_last_tokens(count, repeats, keys_last):
+  part = _empty(count, repeats, keys_last)
   index = None if repeats == 1 else jnp.int32(1)
   lengths, padded = [6, 0, 3], 8
   numbers = 100 * np.arange(1, 4)[:, None] + np.arange(padded)[None]
@@ -67,7 +67,7 @@ def test_slots_hold_the_last_tokens(count, repeats, values_last):
       jnp.array([2, 1, 0, 3]),
       jnp.array([0, 1, 2, 1]),
       jnp.array([*lengths, 5]),
-      values_last=values_last,
+      keys_last=keys_last,
     ),
   )
   seen = {2: list(numbers[0][:6]), 1: [], 0: list(numbers[2][:3])}
@@ -79,12 +79,12 @@ def test_slots_hold_the_last_tokens(count, repeats, values_last):
       for side in (0, 1)
     )
     part = caches.write(
-      part, k_BKH, v_BKH, jnp.asarray(own), index, values_last=values_last
+      part, k_BKH, v_BKH, jnp.asarray(own), index, keys_last=keys_last
     )
     mask_BS = np.asarray(caches.visible(jnp.asarray(own), count))
     for slot in range(3):
       seen[slot].append(new[slot])
-      got_k, got_v = _at(part, slot, index, values_last)
+      got_k, got_v = _at(part, slot, index, keys_last)
       want = seen[slot][-count:]
       found = [(list(a), list(b)) for a, b in zip(got_k, got_v)]
       shown = [one for one, on in zip(found, mask_BS[slot]) if on]

@@ -45,7 +45,7 @@ def _step(model, token_B, own_B, cache, prefix, *, start):
 @nnx.jit
 def _insert(model, cache, rows, slots_I, rows_I, length_I):
   return caches.insert(
-    cache, rows, slots_I, rows_I, length_I, values_last=model.values_last
+    cache, rows, slots_I, rows_I, length_I, keys_last=model.keys_last
   )
 
 

@@ -19,8 +19,8 @@ from wcse_jax.models import config
 # Keys and values of one block, {'k', 'v'}, of L layers if it is scanned; empty
 # for a block that attends to those of another.
 Part = dict[str, jax.Array]
-# A list (stacks) of lists (blocks of a stack).  In the slots k_BKSH and v_BKSH
-# or v_BKHS (`values_last`), of fresh rows k_BKTH and v_BKTH, of a prefix k_KUH
+# A list (stacks) of lists (blocks of a stack).  In the slots k_BKSH or k_BKHS
+# (`keys_last`) and v_BKSH, of fresh rows k_BKTH and v_BKTH, of a prefix k_KUH
 # and v_KUH; a letter L before where layers are stacked.
 Cache = list[list[Part]]
 
@@ -56,7 +56,7 @@ def empty(
   count: int,
   dtype,
   mesh: Mesh | None,
-  values_last: bool,
+  keys_last: bool,
 ) -> Part:
   """Returns the part of one block for `rows` slots of `count` places.
 
@@ -67,9 +67,10 @@ def empty(
     count: places of each.
     dtype: of keys and values.
     mesh: where they will lie.
-    values_last: whether places are the last axis of values: on CPU a product
-      that contracts the last axis of both factors is several times faster; on
-      TPU that layout would be turned round at every step.
+    keys_last: whether places are the last axis of keys: on CPU a product whose
+      second factor is contracted over its first axis reads that factor as fast
+      as memory gives it, any other at half that speed or less; on TPU that
+      layout would be turned round at every step.
   """
   if layer.shares_kv:
     return {}
@@ -80,10 +81,9 @@ def empty(
       letters, shape = 'L' + letters, (repeats, *shape)
     return sharding.constrain(jnp.zeros(shape, dtype), letters, mesh)
 
-  if values_last:
-    v = zeros('BKHS', (rows, K, H, count))
-  else:
-    v = zeros('BKSH', (rows, K, count, H))
+  v = zeros('BKSH', (rows, K, count, H))
+  if keys_last:
+    return {'k': zeros('BKHS', (rows, K, H, count)), 'v': v}
   return {'k': zeros('BKSH', (rows, K, count, H)), 'v': v}
 
 
@@ -105,7 +105,7 @@ def write(
   own_B: jax.Array,
   index: jax.Array | None,
   *,
-  values_last: bool,
+  keys_last: bool,
 ) -> Part:
   """Returns the part with one more token in every slot.
 
@@ -115,16 +115,16 @@ def write(
     v_BKH: the values.
     own_B: the tokens' own indices.
     index: which of the stacked layers; None where none are.
-    values_last: as in `empty`.
+    keys_last: as in `empty`.
   """
   rows_B = jnp.arange(k_BKH.shape[0])
-  place_B = own_B % part['k'].shape[-2]
+  place_B = own_B % part['v'].shape[-2]
   before = () if index is None else (index,)
   # An index array on each side of a slice puts its axis first: B K H.
-  at_k = (*before, rows_B, slice(None), place_B)
-  at_v = at_k
-  if values_last:
-    at_v = (*before, rows_B, slice(None), slice(None), place_B)
+  at_v = (*before, rows_B, slice(None), place_B)
+  at_k = at_v
+  if keys_last:
+    at_k = (*before, rows_B, slice(None), slice(None), place_B)
   return {
     'k': part['k'].at[at_k].set(k_BKH, mode='promise_in_bounds'),
     'v': part['v'].at[at_v].set(v_BKH, mode='promise_in_bounds'),
@@ -138,7 +138,7 @@ def insert(
   rows_I: jax.Array,
   length_I: jax.Array,
   *,
-  values_last: bool,
+  keys_last: bool,
 ) -> Cache:
   """Returns the slots' cache with fresh rows put into some slots.
 
@@ -148,13 +148,13 @@ def insert(
     slots_I: where to; a slot beyond the last is none.
     rows_I: which rows.
     length_I: tokens of each that are no padding.
-    values_last: as in `empty`.
+    keys_last: as in `empty`.
   """
 
   def put(old: Part, new: Part) -> Part:
     if not old:
       return {}
-    count, T = old['k'].shape[-2], new['k'].shape[-2]
+    count, T = old['v'].shape[-2], new['v'].shape[-2]
     width = min(count, T)
     # Of the places that the prompt reaches: the last own index that falls on
     # each.  What is no token is never visible.
@@ -163,7 +163,7 @@ def insert(
     from_IW = last_I[:, None] - (last_I[:, None] - place_W[None]) % count
     from_IW = jnp.clip(from_IW, 0, T - 1)
 
-    def one(old, new, values: bool):
+    def one(old, new, last: bool):
       # The rows' axis is the fourth from the end; layers may lie before it.
       stacked = old.ndim == 5
       taken = new[:, rows_I] if stacked else new[rows_I]
@@ -174,7 +174,7 @@ def insert(
       else:
         taken = taken[..., :width, :]
       before = (slice(None),) if stacked else ()
-      if values and values_last:
+      if last:
         taken = jnp.swapaxes(taken, -1, -2)
         where = (*before, slots_I, slice(None), slice(None), slice(width))
       else:
@@ -182,8 +182,8 @@ def insert(
       return old.at[where].set(taken.astype(old.dtype), mode='drop')
 
     return {
-      'k': one(old['k'], new['k'], False),
-      'v': one(old['v'], new['v'], True),
+      'k': one(old['k'], new['k'], keys_last),
+      'v': one(old['v'], new['v'], False),
     }
 
   return [

@@ -44,12 +44,12 @@ class Layers:
   Attributes:
     config: the architecture.
     mesh: where it runs; None for one device.
-    values_last: as in `cache.empty`.
+    keys_last: as in `cache.empty`.
   """
 
   config: model_config.ModelConfig
   mesh: Mesh | None
-  values_last: bool
+  keys_last: bool
 
   def block(
     self,
@@ -129,7 +129,7 @@ class Layers:
           v_BTKH[:, 0],
           own_B,
           index,
-          values_last=self.values_last,
+          keys_last=self.keys_last,
         )
         own = written
         if index is not None:
@@ -140,8 +140,8 @@ class Layers:
         own['k'],
         own['v'],
         scene.mask,
-        k_axes='BKSH',
-        v_axes='BKHS' if self.values_last else 'BKSH',
+        k_axes='BKHS' if self.keys_last else 'BKSH',
+        v_axes='BKSH',
       )
       out_BTD = self._attention(block, y_BTD, scene, source, prefix)
       return out_BTD, (written, left)

@@ -57,7 +57,7 @@ class Transformer(nnx.Module):
     self.dtype = jnp.dtype(dtype)
     self.mesh = mesh
     # See `cache.empty`: on CPU, where layers are not scanned either.
-    self.values_last = not scan
+    self.keys_last = not scan
     make.weight(self, 'embedding', 'VD', (c.vocab_size, c.d_model))
     make.vector(self, 'final_norm', '_', c.d_model, value=gain)
     if not c.tie_embeddings:
@@ -76,7 +76,7 @@ class Transformer(nnx.Module):
 
   @property
   def _layers(self) -> layers.Layers:
-    return layers.Layers(self.config, self.mesh, self.values_last)
+    return layers.Layers(self.config, self.mesh, self.keys_last)
 
   def __call__(
     self,
@@ -150,7 +150,7 @@ class Transformer(nnx.Module):
     position_B1 = start + own_B[:, None]
     # The first layer of each kind has keys of its own.
     count = {
-      block.layer.kind: part['k'].shape[-2]
+      block.layer.kind: part['v'].shape[-2]
       for stack, parts in zip(self.stacks, cache, strict=True)
       for block, part in zip(stack.blocks, parts, strict=True)
       if part
@@ -203,7 +203,7 @@ class Transformer(nnx.Module):
           count=caches.places(block.layer, window, places),
           dtype=self.dtype,
           mesh=self.mesh,
-          values_last=self.values_last,
+          keys_last=self.keys_last,
         )
         for block in stack.blocks
       ]

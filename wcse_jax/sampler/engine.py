@@ -207,7 +207,7 @@ class Sampler:
           state,
           rows[placed[0].batch],
           *self._arrays(part, size, len(shape.prefix)),
-          values_last=self._model.values_last,
+          keys_last=self._model.keys_last,
         )
       for number in rows.keys() - plan.batches():
         del rows[number]

@@ -90,7 +90,7 @@ def empty(weights, *, graph, slots: int, places: int, limit: int) -> State:
 
 
 @functools.partial(
-  jax.jit, static_argnames='values_last', donate_argnames='state'
+  jax.jit, static_argnames='keys_last', donate_argnames='state'
 )
 def insert(
   state: State,
@@ -103,7 +103,7 @@ def insert(
   sample_I,
   seed,
   *,
-  values_last: bool,
+  keys_last: bool,
 ) -> State:
   """Returns the slots with up to I new sequences; slot B means none.
 
@@ -121,7 +121,7 @@ def insert(
   return dataclasses.replace(
     state,
     cache=caches.insert(
-      state.cache, rows, slots_I, rows_I, own_I, values_last=values_last
+      state.cache, rows, slots_I, rows_I, own_I, keys_last=keys_last
     ),
     keys_B=put(state.keys_B, jax.vmap(key)(problem_I, sample_I)),
     token_B=put(state.token_B, token_I),
