@@ -8,12 +8,14 @@ import dataclasses
 import resource
 import statistics
 import sys
+import tempfile
 import time
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.experimental.compilation_cache import compilation_cache
 
 from wcse_jax import budget, checkpoints, errors, machine, sharding
 from wcse_jax.sampler import draw, engine, programs, settings
@@ -24,6 +26,12 @@ from wcse_jax.sampler import run as sampling
 _NEVER = (2**31 - 1,)
 # Decode steps that are timed together.
 _STEPS = 8
+# How jax keeps every program that it compiles, however small.
+_CACHE = {
+  'jax_compilation_cache_dir': None,
+  'jax_persistent_cache_min_compile_time_secs': 0.0,
+  'jax_persistent_cache_min_entry_size_bytes': -1,
+}
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -55,8 +63,9 @@ def bench(config: BenchConfig) -> dict[str, Any]:
   - `machine`: `matrix` (FLOP/s of a large product in the run's dtype), `memory`
     (bytes/s of a large read).
   - `whole`: the work from prompts to texts: seconds, drawn tokens a second,
-    busy slots, `host_share` of the time in which the device waited, and
-    `compile_seconds` of the first time.
+    busy slots, and `host_share` of the time in which the device waited.
+  - `compile_seconds`: of the programs of the work, `cold` and with the
+    `persistent` cache that jax keeps (JAX_COMPILATION_CACHE_DIR).
   - `prefix`, `prefill`, `decode`: one program each, with its FLOPs and the
     share of the matrix rate; `decode` is a step of all slots, half of the new
     tokens drawn, with the least bytes it must read (weights, filled cache and
@@ -105,6 +114,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
     'matrix': machine.matrix_rate(config.dtype) * mesh.size,
     'memory': machine.memory_rate() * mesh.size,
   }
+  compiling = _compiling(make, requests)
   whole = _whole(config, make, requests)
   parts = _parts(config, model, shape, ids, rates)
   return {
@@ -114,17 +124,38 @@ def bench(config: BenchConfig) -> dict[str, Any]:
     'requests': len(requests),
     'prefix_tokens': len(shape.prefix),
     'machine': rates,
+    'compile_seconds': compiling,
     'whole': whole,
     **parts,
     'peak_host_bytes': _peak(),
   }
 
 
+def _compiling(make, requests) -> dict[str, float]:
+  """Returns how long compiling took; all programs are compiled after it."""
+  before = {name: getattr(jax.config, name) for name in _CACHE}
+  found = {}
+  with tempfile.TemporaryDirectory() as folder:
+    try:
+      for name, value in {
+        **_CACHE,
+        'jax_compilation_cache_dir': folder,
+      }.items():
+        jax.config.update(name, value)
+      for name in ('cold', 'persistent'):
+        engine.forget_programs()
+        compilation_cache.reset_cache()
+        sampler = make()
+        list(sampler.generate(requests))
+        found[name] = sampler.compile_seconds
+    finally:
+      for name, value in before.items():
+        jax.config.update(name, value)
+      compilation_cache.reset_cache()
+  return found
+
+
 def _whole(config: BenchConfig, make, requests) -> dict[str, Any]:
-  first = make()
-  began = time.perf_counter()
-  rows = list(first.generate(requests))
-  cold = time.perf_counter() - began
   seconds, host, busy = [], [], []
   for repeat in range(config.repeats):
     sampler = make()
@@ -147,7 +178,6 @@ def _whole(config: BenchConfig, make, requests) -> dict[str, Any]:
     'tokens_per_second': tokens / took,
     'busy': statistics.median(busy),
     'host_share': statistics.median(host),
-    'compile_seconds': max(0.0, cold - took),
   }
 
 
@@ -226,11 +256,11 @@ def _decode(config, graph, weights, before, shape, rest, rates):
       before,
       active_B,
       jnp.int32(c.slots + 1),
+      jnp.int32(steps),
       None,
       graph=graph,
       start=start,
       ends=_NEVER,
-      chunk=steps,
       draws=(c.temperature, c.top_k, c.top_p, c.min_p),
     )
     done = int(visit.steps)

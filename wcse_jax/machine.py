@@ -1,6 +1,7 @@
 """What this machine can do, measured: its matrix rate and memory bandwidth."""
 
 import functools
+import pathlib
 import statistics
 import time
 from collections.abc import Callable
@@ -45,3 +46,45 @@ def memory_rate() -> float:
   x = jnp.ones((size // 4 // 1024, 1024), jnp.float32)
   read = jax.jit(lambda x: jnp.sum(x, axis=-1))
   return size / median_seconds(lambda: read(x))
+
+
+def free_memory(device: jax.Device | None = None) -> int | None:
+  """Returns the bytes that a device has left; None where nothing tells.
+
+  CPU devices of one process share what the machine, or the control group that
+  the process is in, has left.
+  """
+  device = jax.local_devices()[0] if device is None else device
+  if device.platform == 'cpu':
+    left = _host_memory()
+    return None if left is None else left // jax.local_device_count()
+  stats = device.memory_stats() or {}
+  if 'bytes_limit' not in stats:
+    return None
+  return stats['bytes_limit'] - stats.get('bytes_in_use', 0)
+
+
+def _host_memory() -> int | None:
+  """Returns the bytes that a process may still take, as Linux tells."""
+  try:
+    lines = pathlib.Path('/proc/meminfo').read_text().splitlines()
+  except OSError:
+    return None
+  sizes = dict(line.split(':', 1) for line in lines)
+  left = int(sizes['MemAvailable'].split()[0]) * 1024
+  group = pathlib.Path('/sys/fs/cgroup')
+  try:
+    limit = (group / 'memory.max').read_text().strip()
+    used = int((group / 'memory.current').read_text())
+    stat = (group / 'memory.stat').read_text().splitlines()
+  except OSError:
+    return left
+  if limit == 'max':
+    return left
+  # File pages count as used, and are given back when memory is wanted.
+  files = sum(
+    int(line.split()[1])
+    for line in stat
+    if line.split()[0] in ('inactive_file', 'active_file')
+  )
+  return min(left, int(limit) - used + files)

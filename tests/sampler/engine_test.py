@@ -334,6 +334,38 @@ def test_a_prompt_that_does_not_fit_the_shape_is_refused(
     assert '\n' not in message
 
 
+def test_a_refused_request_disturbs_no_other(loaded, prompts, requests, free):
+  model, tokenizer = loaded
+  used = _with_ends(tokenizer, _NEVER)
+  shape = engine.Shape.of(prompts)
+  sampler = engine.Sampler(model, used, _CONFIG, shape=shape)
+  long = settings.Request('long', 0, requests[0].prompt + (9,) * 99)
+  found = {}
+  with pytest.raises(errors.InputError, match='1 of .* requests drew nothing'):
+    for row in sampler.generate([requests[0], long, *requests[1:]]):
+      found[row.problem_id, row.index] = row
+  assert found == free
+
+
+def test_slots_that_memory_cannot_hold_are_refused(
+  loaded, prompts, requests, monkeypatch, nothing_compiled
+):
+  shape = engine.Shape.of(prompts)
+  sampler = engine.Sampler(*loaded, _CONFIG, shape=shape)
+  need = sampler.need(shape)
+  free = need.prompts + need.slot * (_CONFIG.slots - 1)
+  monkeypatch.setattr(engine.machine, 'free_memory', lambda device: free)
+  with pytest.raises(errors.InputError) as caught:
+    list(sampler.generate(requests))
+  message = str(caught.value)
+  assert message.startswith(f'sampler.slots: {_CONFIG.slots} slots of ')
+  assert message.endswith(f': {_CONFIG.slots - 1} slots would fit.')
+  assert '\n' not in message
+  monkeypatch.setattr(engine.machine, 'free_memory', lambda device: 1000)
+  with pytest.raises(errors.InputError, match='not one slot would fit'):
+    list(sampler.generate(requests))
+
+
 @pytest.mark.parametrize(
   ('prompts', 'prefix'),
   [

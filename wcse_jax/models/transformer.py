@@ -56,6 +56,7 @@ class Transformer(nnx.Module):
     self.config = c
     self.dtype = jnp.dtype(dtype)
     self.mesh = mesh
+    self.weights = weights
     # See `cache.empty`: on CPU, where layers are not scanned either.
     self.keys_last = not scan
     make.weight(self, 'embedding', 'VD', (c.vocab_size, c.d_model))

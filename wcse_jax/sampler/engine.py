@@ -5,8 +5,8 @@ padded shape: the number of slots, the places of a slot, the shared prefix, and
 batch and padded length of its prefill, which its own prompt decides.  Which
 other samples share the slots, and in what order they come, changes nothing.
 
-The device is visited when a few slots have ended, or at the latest after
-`chunk` steps.  Finished slots are filled at once from prompts that were
+The device is visited when a few slots have ended, at the latest after `chunk`
+steps or about two seconds.  Finished slots are filled at once from prompts that were
 prefilled before; texts are made, and the next prompts prefilled, while the
 device works on.
 """
@@ -22,18 +22,22 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from wcse_jax import errors, records
+from wcse_jax import errors, machine, records
 from wcse_jax import tokenizer as tokenizers
 from wcse_jax.models import transformer
-from wcse_jax.sampler import programs, schedule, settings, stopping
+from wcse_jax.sampler import memory, programs, schedule, settings, stopping
 
 
 # Padded lengths are rounded up to this, so that few shapes are compiled.
 _ROUND = 16
 # Slots that one insertion fills: the smaller number where it does.
 _INSERTS = (8, 64)
-# The device is visited when this share of the slots has ended.
+# The device is visited when this share of the slots has ended, and at least
+# every so many seconds, so that a stop is obeyed soon.
 _SPARE = 1 / 32
+_PATIENCE = 2.0
+# Steps of the first visit, of which it is not known how long they take.
+_FIRST = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +94,7 @@ class Sampler:
     decode_tokens: tokens drawn so far that went into a sample.
     device_seconds: time in which the device worked, compiling left out.
     host_seconds: time in which it waited for the host.
+    compile_seconds: time in which programs were compiled, or read from a cache.
     busy: mean share of slots that drew a token in a decode step, while samples
       were waiting for a slot (the last drain is left out; where no sample ever
       waited, all steps).
@@ -120,9 +125,14 @@ class Sampler:
     self.decode_tokens = 0
     self.device_seconds = 0.0
     self.host_seconds = 0.0
+    self.compile_seconds = 0.0
     self._full = np.zeros(2, np.int64)
     self._drain = np.zeros(2, np.int64)
     self._since: float | None = None
+    # Seconds of a decode step, as the last visit took them.
+    self._pace: float | None = None
+    # Processes that decode together must take the same steps.
+    self._alone = model.mesh is None or not model.mesh.is_multi_process
 
   @property
   def tokens_per_second(self) -> float:
@@ -139,17 +149,37 @@ class Sampler:
   ) -> Iterator[records.Sample]:
     """Yields each request's sample as it finishes.
 
+    A request whose prompt does not fit disturbs no other: it is told of when
+    all others are done.
+
     Args:
       requests: those of one prompt next to each other.
 
     Raises:
-      InputError: if a prompt does not fit the shape or the model.
+      InputError: if the slots do not fit into memory or the model's positions,
+        at once; if a prompt does not fit the shape, at the end.
     """
     requests = list(requests)
     if not requests:
       return
     shape = self._shape or Shape.of(request.prompt for request in requests)
-    self._check(requests, shape)
+    self.check(shape)
+    fitting = [request for request in requests if _fits(request, shape)]
+    if fitting:
+      yield from self._generate(fitting, shape)
+    for request in requests:
+      if not _fits(request, shape):
+        start = len(shape.prefix)
+        raise errors.InputError(
+          f'prompt of {request.problem_id}: wanted {start + 1} to '
+          f'{start + shape.suffix_tokens} tokens behind the shared prefix; '
+          f'got {len(request.prompt)}; {len(requests) - len(fitting)} of '
+          f'{len(requests)} requests drew nothing.'
+        )
+
+  def _generate(
+    self, requests: Sequence[settings.Request], shape: Shape
+  ) -> Iterator[records.Sample]:
     config = self._config
     start = len(shape.prefix)
     plan = schedule.Schedule(
@@ -180,18 +210,61 @@ class Sampler:
         break
       waiting = plan.waiting
       state, visit = self._decode(plan, state, before, start)
+      began = time.perf_counter()
       # The device works: time for what is not urgent.
       while ended:
         yield from self._samples(ended.pop(), shape)
-      if plan.ready < config.slots:
+      if plan.short:
         self._prefill(plan, rows, before, shape)
       visit = self._wait(visit)
+      self._pace = (time.perf_counter() - began) / max(1, int(visit.steps))
       book = self._full if waiting else self._drain
       book += (int(visit.busy), int(visit.steps) * config.slots)
       ended += self._collect(plan, state, visit)
     self._settle()
     while ended:
       yield from self._samples(ended.pop(), shape)
+
+  def check(self, shape: Shape) -> None:
+    """Raises InputError if the slots cannot hold prompts of a shape.
+
+    They may be too long for the model, or for the device's memory.
+    """
+    longest = len(shape.prefix) + shape.suffix_tokens
+    limit = self._model.config.max_positions
+    need = longest + self._config.max_new_tokens
+    if need > limit:
+      raise errors.InputError(
+        f'sampler.max_new_tokens: {self._config.max_new_tokens} new tokens '
+        f'behind prompts of up to {longest} need {need} positions; the model '
+        f'has {limit}: {max(0, limit - longest)} would fit.'
+      )
+    rows = 1 if self._model.mesh is None else _parts(self._model.mesh)
+    # The weights are there already.
+    memory.check(
+      dataclasses.replace(self.need(shape), weights=0),
+      machine.free_memory(self._device),
+      rows,
+      places(shape, self._config.max_new_tokens),
+    )
+
+  def need(self, shape: Shape) -> memory.Need:
+    """Returns the memory that a device needs for prompts of a shape."""
+    mesh = self._model.mesh
+    return memory.need(
+      self._model.config,
+      self._config,
+      prefix=len(shape.prefix),
+      suffix=shape.suffix_tokens,
+      dtype=self._model.dtype.name,
+      weights=self._model.weights,
+      mesh=None if mesh is None else mesh.shape,
+    )
+
+  @property
+  def _device(self) -> jax.Device:
+    mesh = self._model.mesh
+    return jax.local_devices()[0] if mesh is None else mesh.local_devices[0]
 
   def _fill(self, plan, rows, state, before, shape: Shape):
     """Returns the state with the free slots filled, as far as there is work."""
@@ -249,13 +322,22 @@ class Sampler:
       before,
       jnp.asarray(active),
       jnp.int32(spare),
+      jnp.int32(self._steps()),
       self._pauses_V,
       graph=self._graph,
       start=start,
       ends=self._ends,
-      chunk=config.chunk,
       draws=(config.temperature, config.top_k, config.top_p, config.min_p),
     )
+
+  def _steps(self) -> int:
+    """Returns how many decode steps are done before the next visit at most."""
+    chunk = self._config.chunk
+    if not self._alone:
+      return chunk
+    if self._pace is None:
+      return min(chunk, _FIRST)
+    return max(1, min(chunk, int(_PATIENCE / max(self._pace, 1e-9))))
 
   def _collect(self, plan, state, visit) -> list[_Ended]:
     """Frees the slots whose sample ended; their tokens are on their way."""
@@ -300,6 +382,7 @@ class Sampler:
     began = time.perf_counter()
     compiled = _compiled(program, args, static)
     now = time.perf_counter()
+    self.compile_seconds += now - began
     # Compiling is not the device's work, whatever it does meanwhile.
     self._since = now if self._since is None else self._since + now - began
     return compiled(*args)
@@ -315,28 +398,6 @@ class Sampler:
     if self._since is not None:
       self.device_seconds += time.perf_counter() - self._since
       self._since = None
-
-  def _check(self, requests: Sequence[settings.Request], shape: Shape) -> None:
-    longest = len(shape.prefix) + shape.suffix_tokens
-    limit = self._model.config.max_positions
-    need = longest + self._config.max_new_tokens
-    if need > limit:
-      raise errors.InputError(
-        f'sampler.max_new_tokens: {self._config.max_new_tokens} new tokens '
-        f'behind prompts of up to {longest} need {need} positions; the model '
-        f'has {limit}.'
-      )
-    for request in requests:
-      fits = (
-        request.prompt[: len(shape.prefix)] == shape.prefix
-        and len(shape.prefix) < len(request.prompt) <= longest
-      )
-      if not fits:
-        raise errors.InputError(
-          f'prompt of {request.problem_id}: wanted {len(shape.prefix) + 1} to '
-          f'{longest} tokens behind the shared prefix; got '
-          f'{len(request.prompt)}.'
-        )
 
   def _arrays(
     self, placed: Sequence[schedule.Placement], size: int, start: int
@@ -395,13 +456,26 @@ def _check_mesh(config: settings.SamplerConfig, mesh) -> None:
   """Raises InputError if the mesh does not divide the rows it splits."""
   if mesh is None:
     return
-  parts = mesh.shape['data'] * mesh.shape['fsdp']
+  parts = _parts(mesh)
   for name in ('slots', 'prefill_batch'):
     if getattr(config, name) % parts:
       raise errors.InputError(
         f'sampler.{name}: wanted a multiple of data x fsdp = {parts}; '
         f'got {getattr(config, name)}.'
       )
+
+
+def _parts(mesh) -> int:
+  """Returns into how many parts the slots are split."""
+  return mesh.shape['data'] * mesh.shape['fsdp']
+
+
+def _fits(request: settings.Request, shape: Shape) -> bool:
+  start = len(shape.prefix)
+  return (
+    request.prompt[:start] == shape.prefix
+    and start < len(request.prompt) <= start + shape.suffix_tokens
+  )
 
 
 def places(shape: Shape, max_new_tokens: int) -> int:
@@ -435,6 +509,12 @@ def _padded(count: int) -> int:
 
 # Compiled programs by shape, for every sampler of this process.
 _COMPILED: dict[Any, Callable[..., Any]] = {}
+
+
+def forget_programs() -> None:
+  """Forgets what was compiled: the next samplers compile anew."""
+  _COMPILED.clear()
+  jax.clear_caches()
 
 
 def _compiled(program, args, static: dict[str, Any]) -> Callable[..., Any]:

@@ -139,7 +139,7 @@ def take(tokens_BT, logprobs_BT, slots_I) -> tuple[jax.Array, jax.Array]:
 
 @functools.partial(
   jax.jit,
-  static_argnames=('graph', 'start', 'ends', 'chunk', 'draws'),
+  static_argnames=('graph', 'start', 'ends', 'draws'),
   donate_argnames='state',
 )
 def decode(
@@ -148,12 +148,12 @@ def decode(
   before,
   active_B,
   spare,
+  most,
   pauses_V,
   *,
   graph,
   start: int,
   ends: tuple[int, ...],
-  chunk: int,
   draws: tuple[Any, ...],
 ) -> tuple[State, Visit]:
   """Returns the slots after some steps, and what came of them.
@@ -163,12 +163,12 @@ def decode(
     state: the slots.
     before: what they see of the shared prefix; None if there is none.
     active_B: slots that hold a sample which has not ended.
-    spare: it returns as soon as so many of them have ended or paused.
+    spare: it returns as soon as so many of them have ended or paused,
+    most: or after so many steps.
     pauses_V: tokens behind which the host looks for a stop string; None: none.
     graph: of the model.
     start: tokens of the shared prefix.
     ends: token ids that end a sample.
-    chunk: steps at most.
     draws: temperature, top_k, top_p, min_p.
   """
   model = nnx.merge(graph, weights)
@@ -180,7 +180,7 @@ def decode(
     state, paused_B, step, _ = carry
     idle_B = active_B & (state.done_B | paused_B)
     idle = jnp.sum(idle_B)
-    return (step < chunk) & (idle < spare) & (idle < jnp.sum(active_B))
+    return (step < most) & (idle < spare) & (idle < jnp.sum(active_B))
 
   def body(carry):
     state, paused_B, step, busy = carry

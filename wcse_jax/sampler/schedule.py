@@ -15,6 +15,17 @@ from wcse_jax.sampler import settings
 # Prompts that are looked through for those of one padded length, over the
 # prompts of a prefill.
 _AHEAD = 8
+# Requests that are kept prefilled, as a share of the slots.
+_READY = 1 / 8
+
+
+def batches_ahead(slots: int, prompts: int) -> int:
+  """Returns how many prefilled batches are held at a time at most."""
+  return -(-_wanted(slots) // prompts) + 1
+
+
+def _wanted(slots: int) -> int:
+  return max(1, int(slots * _READY))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +87,7 @@ class Schedule:
     # (batch, row, requests that have not started) of each prefilled prompt.
     self._prefilled: list[tuple[int, int, list[settings.Request]]] = []
     self._free = list(range(slots))[::-1]
+    self._wanted = _wanted(slots)
     self.running: dict[int, settings.Request] = {}
     self.ready = 0
 
@@ -88,6 +100,11 @@ class Schedule:
   def free(self) -> int:
     """Slots that hold nothing."""
     return len(self._free)
+
+  @property
+  def short(self) -> bool:
+    """Whether more prompts should be prefilled ahead, if any are left."""
+    return self.ready < self._wanted
 
   def batches(self) -> frozenset[int]:
     """Returns the batches of which a request waits for a slot."""
