@@ -6,9 +6,9 @@ batch and padded length of its prefill, which its own prompt decides.  Which
 other samples share the slots, and in what order they come, changes nothing.
 
 The device is visited when a few slots have ended, at the latest after `chunk`
-steps or about two seconds.  Finished slots are filled at once from prompts that were
-prefilled before; texts are made, and the next prompts prefilled, while the
-device works on.
+steps or about two seconds.  Finished slots are filled at once from prompts that
+were prefilled before; texts are made, and the next prompts prefilled, while
+the device works on.
 """
 
 import dataclasses
