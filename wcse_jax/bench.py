@@ -134,14 +134,12 @@ def bench(config: BenchConfig) -> dict[str, Any]:
 def _compiling(make, requests) -> dict[str, float]:
   """Returns how long compiling took; all programs are compiled after it."""
   before = {name: getattr(jax.config, name) for name in _CACHE}
-  found = {}
+  found: dict[str, float] = {}
   with tempfile.TemporaryDirectory() as folder:
     try:
-      for name, value in {
-        **_CACHE,
-        'jax_compilation_cache_dir': folder,
-      }.items():
+      for name, value in _CACHE.items():
         jax.config.update(name, value)
+      jax.config.update('jax_compilation_cache_dir', folder)
       for name in ('cold', 'persistent'):
         engine.forget_programs()
         compilation_cache.reset_cache()
@@ -167,7 +165,7 @@ def _whole(config: BenchConfig, make, requests) -> dict[str, Any]:
     seconds.append(time.perf_counter() - began)
     if traced:
       jax.profiler.stop_trace()
-    host.append(1 - sampler.device_seconds / seconds[-1])
+    host.append(sampler.host_seconds / seconds[-1])
     busy.append(sampler.busy)
   took = statistics.median(seconds)
   tokens = sum(row.output_tokens for row in rows)

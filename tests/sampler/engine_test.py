@@ -340,11 +340,13 @@ def test_a_refused_request_disturbs_no_other(loaded, prompts, requests, free):
   shape = engine.Shape.of(prompts)
   sampler = engine.Sampler(model, used, _CONFIG, shape=shape)
   long = settings.Request('long', 0, requests[0].prompt + (9,) * 99)
-  found = {}
-  with pytest.raises(errors.InputError, match='1 of .* requests drew nothing'):
-    for row in sampler.generate([requests[0], long, *requests[1:]]):
-      found[row.problem_id, row.index] = row
-  assert found == free
+  rows = sampler.generate([requests[0], long, *requests[1:]])
+  found = [next(rows) for _ in requests]
+  assert {(row.problem_id, row.index): row for row in found} == free
+  with pytest.raises(
+    errors.InputError, match=r'1 of \d+ requests drew nothing'
+  ):
+    next(rows)
 
 
 def test_slots_that_memory_cannot_hold_are_refused(

@@ -41,7 +41,8 @@ def test_a_mesh_shares_the_need():
   part = memory.need(
     config, _CONFIG, prefix=9, suffix=9, dtype='float32', mesh=mesh
   )
-  assert part.slots == 2 and whole.slots == 6
+  assert part.slots == 2
+  assert whole.slots == 6
   assert abs(part.weights - whole.weights / 4) < 4
   assert abs(part.slot - whole.slot / 4) < 4
 

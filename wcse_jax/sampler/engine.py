@@ -129,6 +129,7 @@ class Sampler:
     self._full = np.zeros(2, np.int64)
     self._drain = np.zeros(2, np.int64)
     self._since: float | None = None
+    self._idle: float | None = None
     # Seconds of a decode step, as the last visit took them.
     self._pace: float | None = None
     # Processes that decode together must take the same steps.
@@ -222,6 +223,7 @@ class Sampler:
       book += (int(visit.busy), int(visit.steps) * config.slots)
       ended += self._collect(plan, state, visit)
     self._settle()
+    self._idle = None
     while ended:
       yield from self._samples(ended.pop(), shape)
 
@@ -380,6 +382,9 @@ class Sampler:
   def _run(self, program, *args, **static):
     """Starts a program; books the time since which the device has worked."""
     began = time.perf_counter()
+    if self._idle is not None:
+      self.host_seconds += began - self._idle
+      self._idle = None
     compiled = _compiled(program, args, static)
     now = time.perf_counter()
     self.compile_seconds += now - began
@@ -396,7 +401,8 @@ class Sampler:
   def _settle(self) -> None:
     """Books the time in which the device worked."""
     if self._since is not None:
-      self.device_seconds += time.perf_counter() - self._since
+      self._idle = time.perf_counter()
+      self.device_seconds += self._idle - self._since
       self._since = None
 
   def _arrays(

@@ -1,0 +1,80 @@
+"""What must hold over a run of many samples of unequal lengths."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+
+_SCRIPT = """
+import json, pathlib, re
+from wcse_jax import checkpoints
+from wcse_jax.sampler import engine, settings
+from wcse_jax.sampler import run as sampling
+
+def resident():
+  status = pathlib.Path('/proc/self/status').read_text()
+  return int(re.search(r'VmRSS:\\s+(\\d+) kB', status)[1]) * 1024
+
+config = sampling.SampleConfig(
+  limit=2000,
+  samples_per_problem=10,
+  dtype='float32',
+  sampler=settings.SamplerConfig(
+    max_new_tokens=80, slots=256, prefill_batch=32
+  ),
+)
+work = sampling.prepare(config)
+model, tokenizer = checkpoints.load(config.checkpoint)
+ids = sampling.prompt_ids(work, tokenizer)
+sampler = engine.Sampler(
+  model,
+  tokenizer,
+  config.sampler,
+  stop=work.task.stop,
+  shape=engine.Shape.of(ids.values()),
+)
+requests = [
+  settings.Request(problem.id, index, ids[position])
+  for position, problem in work.chosen
+  for index in range(10)
+]
+held, lengths = [], set()
+for done, row in enumerate(sampler.generate(requests), 1):
+  lengths.add(row.output_tokens)
+  if done % 5000 == 0:
+    held.append(resident())
+print(json.dumps({
+  'done': done,
+  'held': held,
+  'busy': sampler.busy,
+  'lengths': len(lengths),
+  'host': sampler.host_seconds,
+  'device': sampler.device_seconds,
+}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+  not pathlib.Path('/proc/self/status').exists(), reason='asks Linux'
+)
+def test_memory_is_flat_and_slots_are_busy_over_twenty_thousand_samples():
+  done = subprocess.run(
+    [sys.executable, '-c', _SCRIPT],
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  found = json.loads(done.stdout.strip().splitlines()[-1])
+  print(found)
+  assert found['done'] == 20_000
+  assert found['lengths'] > 20
+  # Less than 15,000 samples take if all are kept: 1 kB each.
+  assert found['held'][-1] - found['held'][0] < 10**7
+  assert found['busy'] >= 0.95
+  assert 0 < found['host'] < found['device']
