@@ -21,4 +21,8 @@ def run(config: sampling.SampleConfig, workdir: str) -> None:
 
 
 if __name__ == '__main__':
-  cli.main(run, os.path.join(os.path.dirname(__file__), '../configs/sample.py'))
+  cli.main(
+    run,
+    os.path.join(os.path.dirname(__file__), '../configs/sample.py'),
+    several=True,
+  )

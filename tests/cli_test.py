@@ -68,6 +68,7 @@ SAMPLE = (
     ('sample', ['--config.split=dev'], ['train, test, validation', "'dev'"]),
     ('sample', ['--config.mesh=data=3'], ['3 devices']),
     ('sample', ['stray'], ["'stray'"]),
+    ('sample', ['--processes=2'], ['--coordinator', 'none of them']),
     ('sample', ['--config=configs/none.py'], ['none.py']),
     ('sample', ['--config.task=gsm8k', '--config.data=/no/such'], ['/no/such']),
     ('grade', [], ['samples']),

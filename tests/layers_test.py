@@ -13,7 +13,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / 'wcse_jax'
 # Row by row, the lowest first; a module imports from its own row and below.
 ROWS = (
   ('errors', 'storage'),
-  ('records', 'meter', 'cli', 'server'),
+  ('records', 'meter', 'processes', 'cli', 'server'),
   ('shardfiles', 'runlog', 'audits'),
   ('sharding', 'kernels', 'grading', 'machine'),
   ('chat', 'pieces'),
@@ -42,6 +42,7 @@ HOST = (
   'meter',
   'runlog',
   'audits',
+  'processes',
   'cli',
   'server',
   'chat',

@@ -230,6 +230,80 @@ def test_a_shard_never_changes_and_holds_its_own_rows_only(root):
     _make(folder, [shard])
 
 
+def test_several_writers_are_read_together_and_merged(root, monkeypatch):
+  plan = shardfiles.plan_shards(range(70), 20)
+  assert len(plan) == 6
+  alone = f'{root}-alone'
+  _make(shardfiles.ShardFolder(alone, _PRINT), plan)
+
+  first = shardfiles.ShardFolder(root, _PRINT)
+  first.begin()
+  manifest = storage.join(root, 'manifest.json')
+  assert storage.read_json(manifest) == {'fingerprint': _PRINT, 'files': {}}
+  second = shardfiles.ShardFolder(root, _PRINT, part='ab-1')
+  third = shardfiles.ShardFolder(root, _PRINT, part='ab-2')
+  for number, folder in enumerate((first, second, third) * 2):
+    _make(folder, [plan[number]])
+  parts = ['manifest-ab-1.json', 'manifest-ab-2.json']
+  assert set(parts) < set(storage.names(root))
+  # Each wrote its own and nothing else.
+  for number, name in enumerate(['manifest.json', *parts]):
+    held = storage.read_json(storage.join(root, name))['files']
+    assert list(held) == [plan[number].name, plan[number + 3].name]
+
+  def whole(folder):
+    assert folder.shards == plan
+    assert folder.check() == []
+    assert folder.cost() == {'tokens': 3 * 1400, 'seconds': 3.0}
+    assert len(list(folder.rows(records.Sample))) == 1400
+
+  whole(shardfiles.ShardFolder(root))
+  whole(shardfiles.ShardFolder(root, _PRINT))
+  # The inverse: who does not look at the parts sees a third.
+  with monkeypatch.context() as patch:
+    patch.setattr(shardfiles, '_part_names', lambda _: [])
+    assert len(shardfiles.ShardFolder(root, _PRINT).shards) == 2
+
+  # A kill between the two steps of merging leaves both; nothing is doubled.
+  with monkeypatch.context() as patch:
+    patch.setattr(storage, 'remove', lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      shardfiles.ShardFolder(root, _PRINT).merge()
+  whole(shardfiles.ShardFolder(root, _PRINT))
+  first.merge()
+  whole(first)
+  assert _content(root) == _content(alone)
+  first.merge()
+  assert _content(root) == _content(alone)
+
+
+def test_a_part_that_is_merged_meanwhile_is_not_missed(root, monkeypatch):
+  shard = shardfiles.Shard(0, 1, 0, 1)
+  first = shardfiles.ShardFolder(root, _PRINT)
+  first.begin()
+  _make(shardfiles.ShardFolder(root, _PRINT, part='ab-1'), [shard])
+  real = shardfiles._part_names
+
+  def names(path):
+    found = real(path)
+    with monkeypatch.context() as patch:
+      patch.setattr(shardfiles, '_part_names', real)
+      first.merge()
+    return found
+
+  monkeypatch.setattr(shardfiles, '_part_names', names)
+  assert shardfiles.ShardFolder(root, _PRINT).shards == [shard]
+
+
+def test_a_part_of_another_fingerprint_is_refused(root):
+  _make(shardfiles.ShardFolder(root, _PRINT), [shardfiles.Shard(0, 1, 0, 1)])
+  part = {'fingerprint': {**_PRINT, 'weights': 'cd34'}, 'files': {}}
+  storage.publish_json(storage.join(root, 'manifest-ab-1.json'), part)
+  for fingerprint in (_PRINT, None):
+    with pytest.raises(errors.InputError, match='weights: wanted'):
+      shardfiles.ShardFolder(root, fingerprint)
+
+
 def test_another_fingerprint_is_refused_with_every_difference(root):
   _make(shardfiles.ShardFolder(root, _PRINT), [shardfiles.Shard(0, 1, 0, 1)])
   before = storage.read_bytes(storage.join(root, 'manifest.json'))

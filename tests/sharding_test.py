@@ -27,10 +27,27 @@ def test_mesh_of_fewer_devices():
   assert sharding.describe(mesh) == 'data=2,fsdp=1,tensor=1'
 
 
+@pytest.mark.parametrize('text', ['', 'fsdp=2,tensor=4'])
+def test_one_process_is_the_only_replica(text):
+  found = sharding.replica(text)
+  assert found.mesh == sharding.make_mesh(text)
+  assert (found.number, found.count, found.leads) == (0, 1, True)
+
+
+def test_what_would_fit_is_named():
+  assert sharding.divisors(12) == [1, 2, 3, 4, 6, 12]
+  assert sharding.any_of([1]) == '1'
+  assert sharding.any_of([1, 2]) == '1 or 2'
+  assert sharding.any_of(n for n in (1, 2, 4)) == '1, 2 or 4'
+
+
 @pytest.mark.parametrize(
   ('text', 'named'),
   [
-    ('data=4', "'data=4' wants 4 devices; there are 8"),
+    (
+      'data=4',
+      "'data=4' wants 4 devices; there are 8, and sizes that multiply to 8",
+    ),
     ('data=16', 'wants 16 devices'),
     ('model=8', "'model=8'"),
     ('data', "'data'"),

@@ -4,21 +4,34 @@ Exit status 0: done; 2: bad arguments or input, one line on standard error; 75:
 stopped and resumable.
 """
 
+import contextlib
 import dataclasses
+import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from wcse_jax import errors
+from wcse_jax import errors, processes
 
 
 _WORKDIR = flags.DEFINE_string(
   'workdir', '', 'The run folder, local or in a bucket.'
+)
+# Where several processes run one command; on TPU pods and under SLURM they
+# find each other by themselves.
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator', None, 'HOST:PORT of process 0, where all processes meet.'
+)
+_PROCESSES = flags.DEFINE_integer(
+  'processes', None, 'How many processes run this command.'
+)
+_PROCESS = flags.DEFINE_integer(
+  'process', None, 'Which of them this one is, from 0.'
 )
 
 # How config_flags tells of a field that a dataclass lacks.
@@ -43,14 +56,19 @@ def main(
   default_config: str,
   *,
   needs_workdir: bool = True,
+  several: bool = False,
 ) -> None:
   """Runs a launch script: parses the flags, then calls `run(config, workdir)`.
+
+  The same command may be started on every host.  Then process 0 alone prints.
 
   Args:
     run: the script's work.
     default_config: path of the configuration file used without `--config`.
     needs_workdir: whether to refuse a call without `--workdir`; else `workdir`
       is empty there, and no run folder is written.
+    several: whether the work is divided over the processes; else process 0
+      does it alone, and the others end at once.
   """
   try:
     # With a default file, overrides are already looked at here.
@@ -73,16 +91,28 @@ def main(
       )
     if needs_workdir and not _WORKDIR.value:
       _refuse(errors.InputError('--workdir: wanted a folder; got nothing.'))
+    try:
+      processes.check(*_flags())
+    except errors.InputError as error:
+      _refuse(error)
     return rest
 
   def call(_) -> None:
-    # A stop by the scheduler ends like one by hand: resumable.
-    signal.signal(signal.SIGTERM, _terminate)
-    if not flags.FLAGS['verbosity'].present:
+    if not several and _PROCESS.value:
+      return
+    quiet = not flags.FLAGS['verbosity'].present
+    if quiet:
       # Orbax tells of every array at level INFO.
       logging.set_verbosity(logging.WARNING)
     try:
-      run(holder.value, _WORKDIR.value)
+      if several:
+        processes.start(*_flags())
+      if quiet and not processes.first():
+        logging.set_verbosity(logging.ERROR)
+      # A stop by the scheduler ends like one by hand: resumable.
+      signal.signal(signal.SIGTERM, _terminate)
+      with _silent(not processes.first()):
+        run(holder.value, _WORKDIR.value)
     except errors.InputError as error:
       _refuse(error)
     except OSError as error:
@@ -96,6 +126,20 @@ def main(
       sys.exit(75)
 
   app.run(call, flags_parser=parse)
+
+
+def _flags() -> tuple[str | None, int | None, int | None]:
+  return _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
+
+
+@contextlib.contextmanager
+def _silent(silent: bool) -> Iterator[None]:
+  """Prints nothing to standard output inside."""
+  if not silent:
+    yield
+    return
+  with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):
+    yield
 
 
 def _terminate(*_) -> None:

@@ -1,7 +1,9 @@
 """Folders of shards: rows that are written whole, once, and never change.
 
 A shard is a rectangle of (problem, sample index) cells; a manifest beside the
-shards has the sha256 of each and the fingerprint of what made them.
+shards has the sha256 of each and the fingerprint of what made them.  Of several
+writers at a time one writes the manifest, and each of the others a part of it
+beside it; who reads takes them together, until they are merged.
 """
 
 import dataclasses
@@ -18,6 +20,9 @@ from wcse_jax import errors, records, storage
 
 
 MANIFEST = 'manifest.json'
+
+
+_PART = re.compile(r'manifest-[0-9a-z-]+\.json')
 
 
 # A shard stays inside one block of this many positions and sample indices.
@@ -159,26 +164,41 @@ class ShardFolder:
   """A folder of shards of one fingerprint, with its manifest.
 
   Nothing is written before the first shard.  The caller holds the lock of the
-  run (`storage.lock`) where it writes or checks.
+  run (`storage.lock`) where it writes or checks; who writes a part of its own
+  needs none.
   """
 
-  def __init__(self, path: str, fingerprint: Mapping[str, Any] | None = None):
+  def __init__(
+    self,
+    path: str,
+    fingerprint: Mapping[str, Any] | None = None,
+    *,
+    part: str = '',
+  ):
     """Opens the folder.
 
     Args:
       path: the folder; it need not exist.
       fingerprint: all that the rows depend on, as JSON values; None to take
         what is there, whatever made it.
+      part: of the manifest, which this writer has for itself: lower-case
+        letters, digits and `-`; empty for the manifest.
 
     Raises:
-      InputError: if the manifest is of another fingerprint or is not one, or
-        if there is none and no fingerprint was given.
+      InputError: if the manifest or a part is of another fingerprint or is not
+        one, or if there is none and no fingerprint was given.
     """
     self.path = path
+    self._part = part
     self._files: dict[str, dict[str, Any]] = {}
+    # What goes into the part.
+    self._own: dict[str, dict[str, Any]] = {}
+    # Parts first: what is merged meanwhile is in the manifest.
+    found = _read_parts(path)
     manifest = storage.join(path, MANIFEST)
-    if fingerprint is None or storage.exists(manifest):
-      have, self._files = _read_manifest(manifest)
+    if storage.exists(manifest) or (fingerprint is None and not found):
+      found.insert(0, _read_manifest(manifest))
+    for have, files in found:
       if fingerprint is not None:
         differences = fingerprint_difference(fingerprint, have)
         if differences:
@@ -187,12 +207,29 @@ class ShardFolder:
             f'those of another: {"; ".join(differences)}.'
           )
       fingerprint = have
+      # What the manifest says of a shard counts.
+      self._files = {**files, **self._files}
     self.fingerprint: dict[str, Any] = plain(fingerprint)
 
   @property
   def shards(self) -> list[Shard]:
     """The shards of the manifest not known to be bad, sorted."""
     return sorted(Shard.parse(name) for name in self._files)
+
+  def begin(self) -> None:
+    """Publishes the manifest, so that other writers know of the folder."""
+    self._publish(self._files)
+
+  def merge(self) -> None:
+    """Takes the parts into the manifest."""
+    names = _part_names(self.path)
+    if not names:
+      return
+    for _, files in _read_parts(self.path, names):
+      self._files = {**files, **self._files}
+    self._publish(self._files)
+    for name in names:
+      storage.remove(storage.join(self.path, name))
 
   def check(self) -> list[str]:
     """Verifies every file, and returns the names of the bad ones.
@@ -258,12 +295,16 @@ class ShardFolder:
       'bytes': len(data),
       'cost': plain(cost or {}),
     }
-    files = dict(sorted({**self._files, shard.name: entry}.items()))
+    held = self._own if self._part else self._files
+    self._publish({**held, shard.name: entry})
+    self._own[shard.name] = self._files[shard.name] = entry
+
+  def _publish(self, files: Mapping[str, dict[str, Any]]) -> None:
+    name = f'manifest-{self._part}.json' if self._part else MANIFEST
     storage.publish_json(
-      storage.join(self.path, MANIFEST),
-      {'fingerprint': self.fingerprint, 'files': files},
+      storage.join(self.path, name),
+      {'fingerprint': self.fingerprint, 'files': dict(sorted(files.items()))},
     )
-    self._files = files
 
   def read(self, shard: Shard, cls: type[records.RowT]) -> list[records.RowT]:
     """Returns the rows of a good shard, verified again as they are read.
@@ -342,6 +383,27 @@ def plain(value: Any) -> Any:
   if isinstance(value, Mapping):
     value = dict(value)
   return json.loads(json.dumps(value, allow_nan=False))
+
+
+def _part_names(path: str) -> list[str]:
+  """Returns the names of the manifest's parts in a folder."""
+  return [name for name in storage.names(path) if _PART.fullmatch(name)]
+
+
+def _read_parts(
+  path: str, names: Sequence[str] | None = None
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+  """Returns the fingerprint and the files of each part in a folder."""
+  found = []
+  for name in _part_names(path) if names is None else names:
+    part = storage.join(path, name)
+    try:
+      found.append(_read_manifest(part))
+    except errors.InputError:
+      # Merged since the names were read.
+      if storage.exists(part):
+        raise
+  return found
 
 
 def _read_manifest(path: str) -> tuple[dict[str, Any], dict[str, Any]]:

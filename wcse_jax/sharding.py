@@ -4,7 +4,13 @@ Axes: `data` splits sequences, `fsdp` splits sequences and weights, `tensor`
 splits heads, feed-forward width and vocabulary.
 """
 
+import collections
+import dataclasses
+import math
+from collections.abc import Iterable
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -43,7 +49,22 @@ def make_mesh(text: str = '', devices=None) -> Mesh:
       multiply to the number of devices.
   """
   devices = list(jax.devices() if devices is None else devices)
-  sizes: dict[str, int] = {} if text else {'data': len(devices)}
+  sizes = _sizes(text) if text else {'data': len(devices)}
+  count = math.prod(sizes.values())
+  if count != len(devices):
+    raise errors.InputError(
+      f'mesh: {text!r} wants {count} devices; there are {len(devices)}, and '
+      f'sizes that multiply to {len(devices)} would fit.'
+    )
+  shape = tuple(sizes.get(axis, 1) for axis in AXES)
+  # jax 0.10 makes Explicit axes by default, under which a constraint only
+  # asserts.
+  auto = (jax.sharding.AxisType.Auto,) * len(AXES)
+  return Mesh(np.array(devices).reshape(shape), AXES, axis_types=auto)
+
+
+def _sizes(text: str) -> dict[str, int]:
+  sizes: dict[str, int] = {}
   for part in filter(None, text.split(',')):
     axis, _, size = part.partition('=')
     if axis not in AXES or not size.isdecimal() or int(size) < 1:
@@ -54,16 +75,73 @@ def make_mesh(text: str = '', devices=None) -> Mesh:
     if axis in sizes:
       raise errors.InputError(f'mesh: wanted {axis} once; got {text!r}.')
     sizes[axis] = int(size)
-  count = int(np.prod(list(sizes.values())))
-  if count != len(devices):
+  return sizes
+
+
+@dataclasses.dataclass(frozen=True)
+class Replica:
+  """The processes that decode together, among others like them.
+
+  Attributes:
+    mesh: their devices.
+    number: which replica this process is of.
+    count: how many there are.
+    leads: whether this process is the first of its replica.
+  """
+
+  mesh: Mesh
+  number: int
+  count: int
+  leads: bool
+
+
+def replica(text: str = '') -> Replica:
+  """Returns the replica of this process; `text` describes the mesh of one.
+
+  A mesh of as many devices as a process has is of one process; one of m times
+  as many is of m processes in a row.  An empty text puts the devices of a
+  process on `data`.
+
+  Raises:
+    InputError: as `make_mesh`, or if replicas do not come out even.
+  """
+  held = collections.Counter(d.process_index for d in jax.devices())
+  here, processes = len(jax.local_devices()), len(held)
+  if set(held.values()) != {here}:
     raise errors.InputError(
-      f'mesh: {text!r} wants {count} devices; there are {len(devices)}.'
+      'mesh: wanted as many devices in every process; there are '
+      f'{", ".join(str(held[i]) for i in sorted(held))}.'
     )
-  shape = tuple(sizes.get(axis, 1) for axis in AXES)
-  # jax 0.10 makes Explicit axes by default, under which a constraint only
-  # asserts.
-  auto = (jax.sharding.AxisType.Auto,) * len(AXES)
-  return Mesh(np.array(devices).reshape(shape), AXES, axis_types=auto)
+  if processes == 1:
+    return Replica(make_mesh(text), 0, 1, True)
+  size = math.prod(_sizes(text).values()) if text else here
+  fits = [here * n for n in divisors(processes)]
+  if size not in fits:
+    raise errors.InputError(
+      f'mesh: {text!r} wants {size} devices; each of {processes} processes has '
+      f'{here}, and sizes that multiply to {any_of(fits)} would fit.'
+    )
+  members = size // here
+  number, place = divmod(jax.process_index(), members)
+  first = number * members
+  # Ids are not dense, and say nothing of which process comes first.
+  devices = sorted(
+    (d for d in jax.devices() if first <= d.process_index < first + members),
+    key=lambda d: (d.process_index, d.id),
+  )
+  mesh = make_mesh(text, devices)
+  return Replica(mesh, number, processes // members, place == 0)
+
+
+def divisors(number: int) -> list[int]:
+  """Returns the divisors of a number, ascending."""
+  return [n for n in range(1, number + 1) if number % n == 0]
+
+
+def any_of(numbers: Iterable[int]) -> str:
+  """Returns numbers as `1, 2 or 4`, for messages."""
+  *most, last = map(str, numbers)
+  return f'{", ".join(most)} or {last}' if most else last
 
 
 def describe(mesh: Mesh) -> str:
@@ -118,6 +196,20 @@ def place(array, letters: str, mesh: Mesh, *, name: str = 'weight'):
 def place_batch(array, letters: str, mesh: Mesh):
   """Returns a host array on the mesh, sharded as an activation."""
   return jax.device_put(array, sharding(mesh, letters, ACTIVATIONS))
+
+
+def replicate(array, mesh: Mesh | None) -> jax.Array:
+  """Returns a host array whole on every device, for a program on the mesh.
+
+  Every process of the mesh gives the same.
+  """
+  if mesh is None or not mesh.is_multi_process:
+    return jnp.asarray(array)
+  array = np.asarray(array)
+  # `device_put` would compare the processes' arrays at each call.
+  return jax.make_array_from_callback(
+    array.shape, NamedSharding(mesh, PartitionSpec()), lambda at: array[at]
+  )
 
 
 def constrain(x: jax.Array, letters: str, mesh: Mesh | None) -> jax.Array:

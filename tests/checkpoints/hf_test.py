@@ -329,16 +329,21 @@ def test_refuses_a_tensor_that_two_files_hold(hf_folders, tmp_path):
 @pytest.mark.parametrize(
   ('mesh', 'named'),
   [
-    ('tensor=8', 'tensor=8 does not divide num_kv_heads=4'),
-    ('fsdp=8', 'of 36 along D'),
+    (
+      'tensor=8',
+      'tensor=8 does not divide num_kv_heads=4; tensor of 1, 2 or 4 would fit',
+    ),
+    (
+      'fsdp=8',
+      'fsdp=8 does not divide d_model=36; fsdp of 1, 2, 3, 4 or 6 would fit',
+    ),
   ],
 )
 def test_refuses_a_mesh_that_does_not_divide(
   mesh, named, hf_rows, hf_tensors, write_hf, tmp_path, nothing_compiled
 ):
   row = hf_rows['gemma3']
-  if 'along D' in named:
-    named = 'has 36 along D, which data=1,fsdp=8,tensor=1 splits into 8'
+  if 'd_model' in named:
     row = {**row, 'hidden_size': 36}
   folder = write_hf(tmp_path, row, hf_tensors['gemma3'])
   _assert_refused(folder, named, mesh=sharding.make_mesh(mesh))

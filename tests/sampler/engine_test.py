@@ -391,12 +391,22 @@ def test_a_shape_of_nothing_is_refused():
     engine.Shape.of([])
 
 
+@pytest.mark.parametrize(
+  'text',
+  [
+    'data=2,fsdp=2,tensor=2',
+    pytest.param('data=8', marks=pytest.mark.slow),
+    pytest.param('fsdp=8', marks=pytest.mark.slow),
+    pytest.param('data=4,tensor=2', marks=pytest.mark.slow),
+    pytest.param('fsdp=4,tensor=2', marks=pytest.mark.slow),
+  ],
+)
 def test_a_mesh_draws_the_same_but_for_near_ties(
-  tiny, loaded, prompts, requests, forward
+  tiny, loaded, prompts, requests, forward, text
 ):
-  mesh = sharding.make_mesh('data=4,tensor=2')
+  mesh = sharding.make_mesh(text)
   model, tokenizer = checkpoints.load(tiny, mesh=mesh)
-  greedy = dataclasses.replace(_CONFIG, temperature=0.0)
+  greedy = dataclasses.replace(_CONFIG, temperature=0.0, prefill_batch=8)
   requests = [r for r in requests if r.index == 0]
   shape = engine.Shape.of(prompts)
   tokenizer = _with_ends(tokenizer, _NEVER)
@@ -426,5 +436,6 @@ def test_rows_that_the_mesh_does_not_divide_are_refused(tiny, field):
   )
   sizes = {'slots': 8, 'prefill_batch': 8} | {field: 6}
   config = settings.SamplerConfig(**sizes)
-  with pytest.raises(errors.InputError, match=f'sampler.{field}.*= 4; got 6'):
+  said = f'sampler.{field}.*= 4; got 6; 4 or 8 would fit'
+  with pytest.raises(errors.InputError, match=said):
     engine.Sampler(model, tokenizer, config)

@@ -6,6 +6,7 @@ part of which Param, and moves it in pieces, so that the host never holds more
 than the weights themselves, one tensor, and a piece.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -182,16 +183,32 @@ def load(
 
 
 def check_mesh(config: model_config.ModelConfig, mesh: Mesh) -> None:
-  """Raises InputError if the mesh does not divide the heads."""
-  parts = mesh.shape['tensor']
-  counts = {'num_heads': config.num_heads, 'num_kv_heads': config.num_kv_heads}
-  if config.global_num_kv_heads:
-    counts['global_num_kv_heads'] = config.global_num_kv_heads
-  for name, count in counts.items():
-    if count % parts:
-      raise errors.InputError(
-        f'mesh: tensor={parts} does not divide {name}={count}.'
-      )
+  """Raises InputError if the mesh does not divide what it splits."""
+  split = {
+    'tensor': (
+      'num_heads',
+      'num_kv_heads',
+      'global_num_kv_heads',
+      'd_ff',
+      'shared_d_ff',
+      'expert_d_ff',
+      'vocab_size',
+      'per_layer_vocab',
+    ),
+    'fsdp': ('d_model',),
+  }
+  for axis, names in split.items():
+    parts = mesh.shape[axis]
+    # Of what a model does not have there are 0.
+    counts = {name: getattr(config, name) for name in names}
+    whole = math.gcd(*counts.values())
+    fits = [n for n in sharding.divisors(whole) if n <= mesh.size]
+    for name, count in counts.items():
+      if count % parts:
+        raise errors.InputError(
+          f'mesh: {axis}={parts} does not divide {name}={count}; {axis} of '
+          f'{sharding.any_of(fits)} would fit.'
+        )
 
 
 def entries(

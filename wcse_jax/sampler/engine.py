@@ -18,11 +18,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from wcse_jax import errors, machine, records
+from wcse_jax import errors, machine, records, sharding
 from wcse_jax import tokenizer as tokenizers
 from wcse_jax.models import transformer
 from wcse_jax.sampler import memory, programs, schedule, settings, stopping
@@ -112,7 +111,7 @@ class Sampler:
   ):
     """Args: `shape` from the whole split; None takes it from the requests."""
     config.validate()
-    _check_mesh(config, model.mesh)
+    check_mesh(config, model.mesh)
     self._graph, self._weights = nnx.split(model)
     self._model = model
     self._tokenizer = tokenizer
@@ -120,6 +119,8 @@ class Sampler:
     self._seed = seed
     self._stops = stopping.Stops(tokenizer, stop)
     self._pauses_V = self._stops.pauses(model.config.vocab_size)
+    if self._pauses_V is not None:
+      self._pauses_V = self._put(self._pauses_V)
     self._shape = shape
     self._ends = tuple(tokenizer.end_ids)
     self.decode_tokens = 0
@@ -191,7 +192,7 @@ class Sampler:
     )
     before = None
     if shape.prefix:
-      tokens_U = jnp.asarray(shape.prefix, jnp.int32)
+      tokens_U = self._put(np.array(shape.prefix, np.int32))
       before = self._run(
         programs.prefix, self._weights, tokens_U, graph=self._graph
       )
@@ -303,7 +304,7 @@ class Sampler:
       programs.prefill,
       self._weights,
       before,
-      jnp.asarray(tokens),
+      self._put(tokens),
       graph=self._graph,
       start=start,
     )
@@ -322,9 +323,9 @@ class Sampler:
       self._weights,
       state,
       before,
-      jnp.asarray(active),
-      jnp.int32(spare),
-      jnp.int32(self._steps()),
+      self._put(active),
+      self._put(np.int32(spare)),
+      self._put(np.int32(self._steps())),
       self._pauses_V,
       graph=self._graph,
       start=start,
@@ -375,9 +376,14 @@ class Sampler:
           programs.take,
           state.tokens_BT,
           state.logprobs_BT,
-          jnp.asarray(padded),
+          self._put(padded),
+          mesh=self._model.mesh,
         ),
       )
+
+  def _put(self, array) -> jax.Array:
+    """Returns a host array where the programs take it from."""
+    return sharding.replicate(array, self._model.mesh)
 
   def _run(self, program, *args, **static):
     """Starts a program; books the time since which the device has worked."""
@@ -421,8 +427,7 @@ class Sampler:
       samples[i] = request.index
     seed = np.uint32(self._seed % 2**32)
     return tuple(
-      jnp.asarray(a)
-      for a in (slots, rows, tokens, own, problems, samples, seed)
+      self._put(a) for a in (slots, rows, tokens, own, problems, samples, seed)
     )
 
   def _samples(self, ended: _Ended, shape: Shape) -> Iterator[records.Sample]:
@@ -458,16 +463,19 @@ class Sampler:
       )
 
 
-def _check_mesh(config: settings.SamplerConfig, mesh) -> None:
+def check_mesh(config: settings.SamplerConfig, mesh) -> None:
   """Raises InputError if the mesh does not divide the rows it splits."""
   if mesh is None:
     return
   parts = _parts(mesh)
   for name in ('slots', 'prefill_batch'):
-    if getattr(config, name) % parts:
+    count = getattr(config, name)
+    if count % parts:
+      less = count // parts * parts
+      fits = sharding.any_of(n for n in (less, less + parts) if n)
       raise errors.InputError(
         f'sampler.{name}: wanted a multiple of data x fsdp = {parts}; '
-        f'got {getattr(config, name)}.'
+        f'got {count}; {fits} would fit.'
       )
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from wcse_jax import sharding
 from wcse_jax.models import cache as caches
 from wcse_jax.sampler import draw
 
@@ -131,10 +132,16 @@ def insert(
   )
 
 
-@jax.jit
-def take(tokens_BT, logprobs_BT, slots_I) -> tuple[jax.Array, jax.Array]:
+@functools.partial(jax.jit, static_argnames='mesh')
+def take(
+  tokens_BT, logprobs_BT, slots_I, *, mesh
+) -> tuple[jax.Array, jax.Array]:
   """Returns (tokens_IT, logprobs_IT) of some slots, in arrays of their own."""
-  return tokens_BT[slots_I], logprobs_BT[slots_I]
+  # Whole on every device, so that every process of the mesh can read them.
+  return (
+    sharding.constrain(tokens_BT[slots_I], 'IT', mesh),
+    sharding.constrain(logprobs_BT[slots_I], 'IT', mesh),
+  )
 
 
 @functools.partial(
@@ -223,11 +230,16 @@ def decode(
   state, paused_B, steps, busy = jax.lax.while_loop(
     more, body, (state, jnp.zeros_like(active_B), 0, 0)
   )
-  # In arrays of their own: the state's are given up to the next program.
+
+  def told(x_B):
+    # In an array of its own: the state's are given up to the next program.
+    # Whole on every device: each process of the mesh reads it.
+    return sharding.constrain(jnp.copy(x_B), '_', model.mesh)
+
   return state, Visit(
-    done_B=jnp.copy(state.done_B),
-    paused_B=paused_B,
-    drawn_B=jnp.copy(state.drawn_B),
+    done_B=told(state.done_B),
+    paused_B=told(paused_B),
+    drawn_B=told(state.drawn_B),
     steps=steps,
     busy=busy,
   )

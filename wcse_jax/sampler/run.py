@@ -1,9 +1,14 @@
 """A sampling run: the missing shards of one model on one task."""
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
-from collections.abc import Sequence
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +20,7 @@ from wcse_jax import (
   checkpoints,
   errors,
   meter,
+  processes,
   records,
   runlog,
   shardfiles,
@@ -24,6 +30,10 @@ from wcse_jax import (
 )
 from wcse_jax.sampler import engine, settings
 from wcse_jax.tasks import base
+
+
+# How long what another process wrote may take to be seen (seconds).
+_SIGHT_S = 90
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -48,7 +58,7 @@ class SampleConfig:
     seed: of the draws.
     dtype: `float32` or `bfloat16`, of weights and cache.
     weights: `int8` holds the weights in int8; empty: as `dtype`.
-    mesh: as `sharding.make_mesh` reads it.
+    mesh: of the devices that decode together, as `sharding.replica` reads it.
     sampler: how tokens are drawn.
   """
 
@@ -134,53 +144,131 @@ def sample(config: SampleConfig, workdir: str) -> dict[str, float]:
   The manifest there holds the cost of every shard, so that the sum is right
   after any number of stops.  The ledger row of the stage is booked.
 
+  Of several processes all call this.  The missing shards are dealt out to the
+  replicas in turn, and the first process of a replica writes those of its own.
+
   Raises:
     InputError: if an argument does not fit, or the folder holds samples of
       another fingerprint; nothing is compiled or written before that.
   """
+  with processes.failing():
+    return _sample(config, workdir)
+
+
+def _sample(config: SampleConfig, workdir: str) -> dict[str, float]:
   config.validate()
   # Of what may be wrong this is told fastest.
   checkpoints.read_config(config.checkpoint)
   work = prepare(config)
-  mesh = sharding.make_mesh(config.mesh)
-  print_ = fingerprint(config, work, mesh)
-  name = model_name(config.checkpoint)
-  path = storage.join(workdir, 'samples', name)
+  replica = sharding.replica(config.mesh)
+  engine.check_mesh(config.sampler, replica.mesh)
+  print_ = fingerprint(config, work, replica.mesh)
+  path = storage.join(workdir, 'samples', model_name(config.checkpoint))
   folder = shardfiles.ShardFolder(path, print_)
-  model = tokenizer = None
   positions = [position for position, _ in work.chosen]
-  if shardfiles.plan_shards(
-    positions, config.samples_per_problem, folder.shards
-  ):
-    # Read before anything is written: a checkpoint that does not fit changes
-    # nothing.
-    model, tokenizer = _load(config, mesh)
-  devices = [str(device) for device in mesh.devices.flat]
-  with runlog.writing(workdir, dataclasses.asdict(config), devices=devices):
-    folder.check()
-    missing = shardfiles.plan_shards(
+
+  def missing() -> list[shardfiles.Shard]:
+    return shardfiles.plan_shards(
       positions, config.samples_per_problem, folder.shards
     )
-    if missing:
-      if model is None:
-        model, tokenizer = _load(config, mesh)
-      _draw(config, work, model, tokenizer, folder, missing)
-    cost = folder.cost()
-    runlog.book(
-      workdir,
-      f'sample-{name}',
-      {
-        'stage': 'sample',
-        'model': name,
-        'chips': mesh.size,
-        'chip_seconds': float(cost['chip_seconds']),
-        'prefill_tokens': int(cost['prefill_tokens']),
-        'decode_tokens': int(cost['decode_tokens']),
-        'flops': int(cost['flops']),
-        'usd': None,
-      },
-    )
-    runlog.merge_ledger(workdir)
+
+  # Read before anything is written: a checkpoint that does not fit changes
+  # nothing.
+  loaded = _load(config, replica.mesh) if missing() else None
+  processes.meet('sample-ready')
+  with _writing(config, workdir, replica):
+    plan = ''
+    if processes.first():
+      folder.merge()
+      folder.check()
+      if replica.count > 1:
+        folder.begin()
+      # A part has a name that no writer of an earlier run still uses.
+      names = [shard.name for shard in missing()]
+      plan = json.dumps([secrets.token_hex(4), names])
+    run, names = json.loads(processes.tell('sample-plan', plan))
+    if replica.number:
+      _until(
+        lambda: storage.exists(storage.join(path, shardfiles.MANIFEST)),
+        f'{path} is in sight: wanted a --workdir that all processes share',
+      )
+      part = f'{run}-{replica.number}'
+      folder = shardfiles.ShardFolder(path, print_, part=part)
+    own = [
+      shardfiles.Shard.parse(name)
+      for name in names[replica.number :: replica.count]
+    ]
+    if own:
+      model, tokenizer = loaded or _load(config, replica.mesh)
+      try:
+        _draw(config, work, model, tokenizer, folder, own, replica.leads)
+      except jax.errors.JaxRuntimeError as error:
+        memory = 'RESOURCE_EXHAUSTED' in str(error)
+        if memory or not replica.mesh.is_multi_process:
+          raise
+        # As when another process of the mesh is gone.
+        raise errors.Stopped(' '.join(str(error).split())) from error
+    processes.meet('sample-drawn')
+    cost = {}
+    if processes.first():
+
+      def merged() -> bool:
+        folder.merge()
+        return not missing()
+
+      # On a file system over a network what others wrote may come late.
+      _until(merged, 'all shards of all processes are in sight')
+      cost = _book(config, workdir, folder.cost(), replica)
+    return json.loads(processes.tell('sample-cost', json.dumps(cost)))
+
+
+@contextlib.contextmanager
+def _writing(
+  config: SampleConfig, workdir: str, replica: sharding.Replica
+) -> Iterator[None]:
+  """Holds the run folder for all processes; the first one writes its files."""
+  if not processes.first():
+    yield
+    return
+  several = replica.count > 1
+  devices = jax.devices() if several else replica.mesh.devices.flat
+  names = [str(device) for device in devices]
+  with runlog.writing(workdir, dataclasses.asdict(config), devices=names):
+    yield
+
+
+def _until(found: Callable[[], bool], what: str) -> None:
+  """Waits until something is found; raises Stopped if it is not."""
+  deadline = time.monotonic() + _SIGHT_S
+  while not found():
+    if time.monotonic() > deadline:
+      raise errors.Stopped(f'waited {_SIGHT_S} s until {what}')
+    time.sleep(1)
+
+
+def _book(
+  config: SampleConfig,
+  workdir: str,
+  cost: dict[str, float],
+  replica: sharding.Replica,
+) -> dict[str, float]:
+  """Books the costs of all shards; returns them."""
+  name = model_name(config.checkpoint)
+  runlog.book(
+    workdir,
+    f'sample-{name}',
+    {
+      'stage': 'sample',
+      'model': name,
+      'chips': replica.mesh.size * replica.count,
+      'chip_seconds': float(cost['chip_seconds']),
+      'prefill_tokens': int(cost['prefill_tokens']),
+      'decode_tokens': int(cost['decode_tokens']),
+      'flops': int(cost['flops']),
+      'usd': None,
+    },
+  )
+  runlog.merge_ledger(workdir)
   return cost
 
 
@@ -255,9 +343,9 @@ def _load(config: SampleConfig, mesh):
 
 
 def _draw(
-  config: SampleConfig, work: Work, model, tokenizer, folder, missing
+  config: SampleConfig, work: Work, model, tokenizer, folder, missing, writes
 ) -> None:
-  """Draws the missing shards; each is published as soon as it is whole."""
+  """Draws shards; each is published as soon as it is whole, if it `writes`."""
   ids = prompt_ids(work, tokenizer, config.chat)
   sampler = engine.Sampler(
     model,
@@ -287,8 +375,18 @@ def _draw(
       shard_of[request.problem_id, index] = number
   found: list[dict[tuple[str, int], records.Sample]] = [{} for _ in missing]
   booked = 0.0
-  with meter.Progress(f'sample {name}', len(requests), 'samples') as progress:
+  # Of several processes the first one shows how far its own share is.
+  with (
+    open(os.devnull, 'w') as nowhere,
+    meter.Progress(
+      f'sample {name}',
+      len(requests),
+      'samples',
+      None if processes.first() else nowhere,
+    ) as progress,
+  ):
     for done, row in enumerate(sampler.generate(requests), 1):
+      processes.look()
       key = row.problem_id, row.index
       number = shard_of[key]
       found[number][key] = row
@@ -302,7 +400,8 @@ def _draw(
           'flops': flops(model.config, rows),
           'chip_seconds': seconds * chips,
         }
-        folder.write(missing[number], rows, cost)
+        if writes:
+          folder.write(missing[number], rows, cost)
         found[number] = {}
       progress.update(
         done, tokens_per_s=sampler.tokens_per_second, busy=sampler.busy
