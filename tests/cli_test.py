@@ -121,3 +121,38 @@ def test_bad_checkpoints_change_nothing(tmp_path):
   config.write_text(config.read_text().replace('352', '320'))
   refused(launch('sample', f'--workdir={fresh}', *arguments[1:]), '320')
   assert not fresh.exists()
+
+
+_BLOCKED = """
+import hashlib, sys
+from wcse_jax import cli
+
+cli._GRACE_S = 1
+
+
+def run(config, workdir):
+  print('begun', flush=True)
+  # One step of Python that takes a minute.
+  hashlib.pbkdf2_hmac('sha256', b'a', b'b', 200_000_000)
+  print('ended', flush=True)
+
+
+cli.main(run, sys.argv.pop(), needs_workdir=False)
+"""
+
+
+def test_a_stop_is_obeyed_whatever_the_process_is_at():
+  config = str(ROOT / 'configs' / 'sample.py')
+  with subprocess.Popen(
+    [sys.executable, '-c', _BLOCKED, config],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    env=os.environ | {'XLA_FLAGS': ''},
+  ) as child:
+    assert child.stdout.readline() == 'begun\n'
+    child.terminate()
+    out, err = child.communicate(timeout=300)
+  assert child.returncode == 75, err
+  assert out == ''
+  assert err.splitlines()[-1] == 'stopped: SIGTERM; run it again to go on.'

@@ -10,6 +10,8 @@ import os
 import re
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -33,6 +35,10 @@ _PROCESSES = flags.DEFINE_integer(
 _PROCESS = flags.DEFINE_integer(
   'process', None, 'Which of them this one is, from 0.'
 )
+
+# A stop is obeyed within so many seconds, whatever the process is at.
+_GRACE_S = 8
+_STOPPED = 'stopped: {}; run it again to go on.'
 
 # How config_flags tells of a field that a dataclass lacks.
 _UNKNOWN_FIELD = re.compile(
@@ -111,6 +117,7 @@ def main(
         logging.set_verbosity(logging.ERROR)
       # A stop by the scheduler ends like one by hand: resumable.
       signal.signal(signal.SIGTERM, _terminate)
+      _end_at_last()
       with _silent(not processes.first()):
         run(holder.value, _WORKDIR.value)
     except errors.InputError as error:
@@ -119,10 +126,7 @@ def main(
       # A full disk, a folder that may not be written: nothing is lost.
       _refuse(error)
     except (errors.Stopped, KeyboardInterrupt) as error:
-      print(
-        f'stopped: {error or "interrupted"}; run it again to go on.',
-        file=sys.stderr,
-      )
+      print(_STOPPED.format(error or 'interrupted'), file=sys.stderr)
       sys.exit(75)
 
   app.run(call, flags_parser=parse)
@@ -140,6 +144,27 @@ def _silent(silent: bool) -> Iterator[None]:
     return
   with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):
     yield
+
+
+def _end_at_last() -> None:
+  """Ends the process some seconds after a SIGTERM, if it has not ended itself.
+
+  Python handles a signal between two of its own steps only, and what compiles
+  or computes may take longer than a scheduler waits.  Files are published
+  whole, so that nothing is lost.
+  """
+  reader, writer = os.pipe()
+  os.set_blocking(writer, False)
+  signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+  def watch() -> None:
+    while os.read(reader, 1)[0] != signal.SIGTERM:
+      pass
+    time.sleep(_GRACE_S)
+    print(_STOPPED.format('SIGTERM'), file=sys.stderr, flush=True)
+    os._exit(75)
+
+  threading.Thread(target=watch, daemon=True).start()
 
 
 def _terminate(*_) -> None:
