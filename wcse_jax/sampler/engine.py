@@ -264,6 +264,14 @@ class Sampler:
       mesh=None if mesh is None else mesh.shape,
     )
 
+  def described(self, shape: Shape) -> str:
+    """Returns one line on the memory that prompts of a shape need."""
+    return memory.describe(
+      self.need(shape),
+      machine.free_memory(self._device),
+      places(shape, self._config.max_new_tokens),
+    )
+
   @property
   def _device(self) -> jax.Device:
     mesh = self._model.mesh

@@ -7,18 +7,19 @@ import importlib.metadata
 import json
 import os
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-from absl import logging
 
 import wcse_jax
 from wcse_jax import (
   budget,
   checkpoints,
   errors,
+  machine,
   meter,
   processes,
   records,
@@ -28,7 +29,7 @@ from wcse_jax import (
   storage,
   tasks,
 )
-from wcse_jax.sampler import engine, settings
+from wcse_jax.sampler import engine, memory, settings
 from wcse_jax.tasks import base
 
 
@@ -158,7 +159,7 @@ def sample(config: SampleConfig, workdir: str) -> dict[str, float]:
 def _sample(config: SampleConfig, workdir: str) -> dict[str, float]:
   config.validate()
   # Of what may be wrong this is told fastest.
-  checkpoints.read_config(config.checkpoint)
+  architecture = checkpoints.read_config(config.checkpoint)
   work = prepare(config)
   replica = sharding.replica(config.mesh)
   engine.check_mesh(config.sampler, replica.mesh)
@@ -172,6 +173,8 @@ def _sample(config: SampleConfig, workdir: str) -> dict[str, float]:
       positions, config.samples_per_problem, folder.shards
     )
 
+  if missing():
+    _check_memory(config, architecture, replica.mesh)
   # Read before anything is written: a checkpoint that does not fit changes
   # nothing.
   loaded = _load(config, replica.mesh) if missing() else None
@@ -220,6 +223,25 @@ def _sample(config: SampleConfig, workdir: str) -> dict[str, float]:
       _until(merged, 'all shards of all processes are in sight')
       cost = _book(config, workdir, folder.cost(), replica)
     return json.loads(processes.tell('sample-cost', json.dumps(cost)))
+
+
+def _check_memory(config: SampleConfig, architecture, mesh) -> None:
+  """Raises InputError if weights and new tokens alone are too much."""
+  need = memory.need(
+    architecture,
+    config.sampler,
+    prefix=0,
+    suffix=0,
+    dtype=config.dtype,
+    weights=config.weights,
+    mesh=mesh.shape,
+  )
+  memory.check(
+    need,
+    machine.free_memory(mesh.local_devices[0]),
+    mesh.shape['data'] * mesh.shape['fsdp'],
+    config.sampler.max_new_tokens,
+  )
 
 
 @contextlib.contextmanager
@@ -347,14 +369,17 @@ def _draw(
 ) -> None:
   """Draws shards; each is published as soon as it is whole, if it `writes`."""
   ids = prompt_ids(work, tokenizer, config.chat)
+  shape = engine.Shape.of(ids.values())
   sampler = engine.Sampler(
     model,
     tokenizer,
     config.sampler,
     seed=config.seed,
     stop=stop_strings(work.task, tokenizer, config.chat),
-    shape=engine.Shape.of(ids.values()),
+    shape=shape,
   )
+  if processes.first():
+    print(f'sample: {sampler.described(shape)}', file=sys.stderr)
   chips = model.mesh.size
   name = model_name(config.checkpoint)
   problems = dict(work.chosen)
@@ -374,7 +399,7 @@ def _draw(
       requests.append(request)
       shard_of[request.problem_id, index] = number
   found: list[dict[tuple[str, int], records.Sample]] = [{} for _ in missing]
-  booked = 0.0
+  booked, spent = 0.0, 0
   # Of several processes the first one shows how far its own share is.
   with (
     open(os.devnull, 'w') as nowhere,
@@ -400,13 +425,17 @@ def _draw(
           'flops': flops(model.config, rows),
           'chip_seconds': seconds * chips,
         }
+        spent += cost['flops']
         if writes:
           folder.write(missing[number], rows, cost)
         found[number] = {}
       progress.update(
-        done, tokens_per_s=sampler.tokens_per_second, busy=sampler.busy
+        done,
+        tokens_per_s=sampler.tokens_per_second,
+        busy=sampler.busy,
+        flops=float(spent),
+        chip_s=sampler.device_seconds * chips,
       )
-  logging.info('%s: busy slots %.3f', name, sampler.busy)
 
 
 def tokens(rows: Sequence[records.Sample]) -> dict[str, int]:
