@@ -120,10 +120,14 @@ def write(
   rows_B = jnp.arange(k_BKH.shape[0])
   place_B = own_B % part['k'].shape[-2]
   before = () if index is None else (index,)
-  # An index array on each side of a slice puts its axis first: B K H.
-  at_k = (*before, rows_B, slice(None), place_B)
+  # Heads are indexed, too: a slice of them has the compiler for TPU turn the
+  # whole cache round before and after the steps.
+  heads_K = jnp.arange(k_BKH.shape[1])
+  at_k = (*before, rows_B[:, None], heads_K[None], place_B[:, None])
   at_v = at_k
   if values_last:
+    # An index array on each side of a slice puts its axis first: B K H.
+    at_k = (*before, rows_B, slice(None), place_B)
     at_v = (*before, rows_B, slice(None), slice(None), place_B)
   return {
     'k': part['k'].at[at_k].set(k_BKH, mode='promise_in_bounds'),
