@@ -12,7 +12,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / 'wcse_jax'
 
 # Row by row, the lowest first; a module imports from its own row and below.
 ROWS = (
-  ('errors', 'storage'),
+  ('errors', 'storage', 'prices'),
   ('records', 'meter', 'processes', 'cli', 'server'),
   ('shardfiles', 'runlog', 'audits'),
   ('sharding', 'kernels', 'grading', 'machine'),
@@ -22,7 +22,7 @@ ROWS = (
   ('budget', 'plan', 'checkpoints'),
   ('judgements', 'right_samples', 'outside'),
   ('sampler', 'grade', 'scorefiles'),
-  ('scorer', 'completions'),
+  ('scorer', 'completions', 'aot'),
   ('score', 'convert', 'judge'),
   ('evaluate', 'bench'),
   ('sft',),
@@ -37,6 +37,7 @@ RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
 HOST = (
   'errors',
   'storage',
+  'prices',
   'records',
   'shardfiles',
   'meter',
@@ -104,6 +105,11 @@ HOST = (
   'report.html',
   'report.auditpage',
   'audit',
+  'aot',
+  'aot.slices',
+  'aot.hlo',
+  'aot.collectives',
+  'aot.traffic',
 )
 
 

@@ -120,11 +120,16 @@ def write(
   rows_B = jnp.arange(k_BKH.shape[0])
   place_B = own_B % part['v'].shape[-2]
   before = () if index is None else (index,)
-  # An index array on each side of a slice puts its axis first: B K H.
-  at_v = (*before, rows_B, slice(None), place_B)
-  at_k = at_v
   if keys_last:
+    # An index array on each side of a slice puts its axis first: B K H.
     at_k = (*before, rows_B, slice(None), slice(None), place_B)
+    at_v = (*before, rows_B, slice(None), place_B)
+  else:
+    # Heads are indexed, too: a slice of them has the compiler for TPU turn the
+    # whole cache round before and after the steps.
+    heads_K = jnp.arange(k_BKH.shape[1])
+    at_v = (*before, rows_B[:, None], heads_K[None], place_B[:, None])
+    at_k = at_v
   return {
     'k': part['k'].at[at_k].set(k_BKH, mode='promise_in_bounds'),
     'v': part['v'].at[at_v].set(v_BKH, mode='promise_in_bounds'),

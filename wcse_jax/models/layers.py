@@ -152,6 +152,10 @@ class Layers:
     out = dot(y_BTD, block, name)
     if self.config.qkv_bias:
       out = out + getattr(block, f'{name}_bias')[...][None, None]
+    if not self.keys_last:
+      # Else the compiler for TPU makes heads an axis of the product, for which
+      # it copies every layer's weights into another layout.
+      out = jax.lax.optimization_barrier(out)
     return out.reshape(*y_BTD.shape[:2], count, block.layer.head_dim)
 
   def _keys_and_values(self, block, y_BTD, turn):

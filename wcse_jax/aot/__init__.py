@@ -1,0 +1,1 @@
+"""What a program would cost on a TPU slice, by compiling it without one."""
