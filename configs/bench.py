@@ -14,5 +14,7 @@ def get_config() -> bench.BenchConfig:
   return bench.BenchConfig(
     limit=128,
     samples_per_problem=8,
+    # What CPUs are fastest in.
+    dtype='float32',
     sampler=settings.SamplerConfig(max_new_tokens=64, slots=256),
   )

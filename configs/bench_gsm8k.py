@@ -20,6 +20,8 @@ def get_config() -> bench.BenchConfig:
     shots=8,
     samples_per_problem=4,
     end_tokens=False,
+    # What CPUs are fastest in.
+    dtype='float32',
     sampler=settings.SamplerConfig(
       temperature=0.7, top_k=3, max_new_tokens=128, slots=64, prefill_batch=8
     ),

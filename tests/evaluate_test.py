@@ -42,6 +42,7 @@ def test_vote(answers, right):
 def test_evaluation_of_a_checkpoint(tmp_path):
   config = evaluate.EvaluateConfig(
     checkpoint='tiny-se',
+    dtype='float32',
     limit=24,
     majority=(1, 3),
     sampler=settings.SamplerConfig(

@@ -50,7 +50,7 @@ class EvaluateConfig:
   temperature: float = 0.7
   validation_size: int = 500
   seed: int = 0
-  dtype: str = 'float32'
+  dtype: str = 'bfloat16'
   weights: str = ''
   mesh: str = ''
   sampler: settings.SamplerConfig = dataclasses.field(

@@ -93,7 +93,7 @@ class JudgeConfig:
   canaries: float = 0.1
   max_characters: int = judging.MAX_CHARACTERS
   chat: str = ''
-  dtype: str = 'float32'
+  dtype: str = 'bfloat16'
   weights: str = ''
   mesh: str = ''
   sampler: settings.SamplerConfig = dataclasses.field(default_factory=_sampler)

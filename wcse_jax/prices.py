@@ -1,6 +1,7 @@
 """What an hour of a chip costs, from the one table `prices.json`.  No jax here.
 
-Prices change: each row has its date, its region and where it was read.  GPUs
+Prices change: each row has its date, its region and the page that
+tells those of today.  GPUs
 are priced with their share of the machine that they come in.
 """
 
@@ -19,7 +20,7 @@ class Price:
     usd: of one chip and hour, on demand.
     region: where.
     date: when (ISO 8601).
-    source: URL.
+    source: URL of the seller's page.
   """
 
   chip: str

@@ -34,6 +34,7 @@ def config(tiny, problems):
     split='test',
     limit=3,
     samples_per_problem=12,
+    dtype='float32',
     sampler=settings.SamplerConfig(
       temperature=1.0, max_new_tokens=16, slots=16, prefill_batch=8
     ),

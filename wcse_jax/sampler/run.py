@@ -75,7 +75,7 @@ class SampleConfig:
   samples_per_problem: int = 1
   validation_size: int = 500
   seed: int = 0
-  dtype: str = 'float32'
+  dtype: str = 'bfloat16'
   weights: str = ''
   mesh: str = ''
   sampler: settings.SamplerConfig = dataclasses.field(
