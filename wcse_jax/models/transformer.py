@@ -136,6 +136,8 @@ class Transformer(nnx.Module):
     cache: caches.Cache,
     prefix: caches.Cache | None = None,
     start: int = 0,
+    *,
+    kernel: bool = False,
   ) -> tuple[jax.Array, caches.Cache]:
     """Returns (hidden states_BD, cache) after one more token of every slot.
 
@@ -145,6 +147,7 @@ class Transformer(nnx.Module):
       cache: from `make_cache`; donate it, it is updated in place.
       prefix: from `cache.as_prefix`: what they can see of `start` tokens.
       start: tokens of the prefix.
+      kernel: whether a kernel reads the cache; see `decode.chosen`.
     """
     tokens_BT = token_B[:, None]
     position_B1 = start + own_B[:, None]
@@ -160,6 +163,7 @@ class Transformer(nnx.Module):
         turn,
         caches.visible(own_B, count[kind])[:, None],
         self._prefix_mask(kind, position_B1, prefix, start),
+        caches.filled(own_B, count[kind]) if kernel else None,
       )
       for kind, turn in self._turns(position_B1).items()
     }

@@ -24,6 +24,7 @@ from flax import nnx
 
 from wcse_jax import errors, records
 from wcse_jax import tokenizer as tokenizers
+from wcse_jax.kernels import decode
 from wcse_jax.models import transformer
 from wcse_jax.sampler import programs, schedule, settings, stopping
 
@@ -117,6 +118,11 @@ class Sampler:
     self._pauses_V = self._stops.pauses(model.config.vocab_size)
     self._shape = shape
     self._ends = tuple(tokenizer.end_ids)
+    self._kernel = decode.chosen(
+      config.attention,
+      model.mesh,
+      {layer.head_dim for layer in model.config.layers},
+    )
     self.decode_tokens = 0
     self.device_seconds = 0.0
     self.host_seconds = 0.0
@@ -255,6 +261,7 @@ class Sampler:
       ends=self._ends,
       chunk=config.chunk,
       draws=(config.temperature, config.top_k, config.top_p, config.min_p),
+      kernel=self._kernel,
     )
 
   def _collect(self, plan, state, visit) -> list[_Ended]:

@@ -139,7 +139,7 @@ def take(tokens_BT, logprobs_BT, slots_I) -> tuple[jax.Array, jax.Array]:
 
 @functools.partial(
   jax.jit,
-  static_argnames=('graph', 'start', 'ends', 'chunk', 'draws'),
+  static_argnames=('graph', 'start', 'ends', 'chunk', 'draws', 'kernel'),
   donate_argnames='state',
 )
 def decode(
@@ -155,6 +155,7 @@ def decode(
   ends: tuple[int, ...],
   chunk: int,
   draws: tuple[Any, ...],
+  kernel: bool = False,
 ) -> tuple[State, Visit]:
   """Returns the slots after some steps, and what came of them.
 
@@ -170,6 +171,7 @@ def decode(
     ends: token ids that end a sample.
     chunk: steps at most.
     draws: temperature, top_k, top_p, min_p.
+    kernel: whether a kernel reads the slots' caches; see `decode.chosen`.
   """
   model = nnx.merge(graph, weights)
   temperature, top_k, top_p, min_p = draws
@@ -186,7 +188,7 @@ def decode(
     state, paused_B, step, busy = carry
     live_B = active_B & ~state.done_B & ~paused_B
     x_BD, cache = model.step(
-      state.token_B, state.own_B, state.cache, before, start
+      state.token_B, state.own_B, state.cache, before, start, kernel=kernel
     )
     logits_BV = model.logits(x_BD[:, None])[:, 0]
     keys_B = jax.vmap(jax.random.fold_in)(state.keys_B, state.drawn_B)
