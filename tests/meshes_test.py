@@ -38,7 +38,7 @@ def _logits(model, tokens_BT):
     jnp.arange(B),
     jnp.arange(B),
     jnp.full(B, _PROMPT - _SHARED),
-    keys_last=model.values_last,
+    keys_last=model.keys_last,
   )
 
   def step(cache, at):

@@ -99,6 +99,14 @@ def test_batch_mates_and_their_order_change_nothing(
   assert found == {key: free[key] for key in found}
 
 
+def test_a_kernel_draws_the_same_text(generate, requests, free):
+  config = dataclasses.replace(_CONFIG, attention='pallas')
+  found = generate(requests, config=config)
+  assert {k: s.tokens for k, s in found.items()} == {
+    k: s.tokens for k, s in free.items()
+  }
+
+
 def test_the_chunk_changes_nothing(generate, requests, free):
   assert generate(requests, config=_chunked(3)) == free
 

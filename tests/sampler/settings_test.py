@@ -57,3 +57,10 @@ def test_every_field_but_the_chunk_fixes_the_bits():
     'slots': 64,
     'prefill_batch': 8,
   }
+
+
+def test_what_reads_the_caches_fixes_the_bits_where_it_is_asked_for():
+  config = settings.SamplerConfig(attention='xla')
+  assert config.fingerprint()['attention'] == 'xla'
+  with pytest.raises(errors.InputError, match=r'sampler\.attention: .*cuda'):
+    settings.SamplerConfig(attention='cuda').validate()

@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 
 from wcse_jax import errors, sharding
 from wcse_jax.aot import slices
+from wcse_jax.kernels import decode
 from wcse_jax.models import config as model_config
 from wcse_jax.models import transformer
 from wcse_jax.sampler import programs
@@ -54,6 +55,7 @@ class Shape:
     limit: new tokens of a sample at most.
     rows: prompts of a prefill.
     draws: temperature, top_k, top_p, min_p.
+    fill: share of the places that is filled.
   """
 
   slots: int
@@ -62,6 +64,7 @@ class Shape:
   limit: int
   rows: int
   draws: tuple[Any, ...]
+  fill: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,9 +170,13 @@ class Programs:
     *,
     dtype: str,
     weights: str,
+    attention: str = '',
   ):
     """Raises InputError if the mesh does not divide the model."""
     self._mesh = mesh
+    self.kernel = decode.chosen(
+      attention, mesh, {layer.head_dim for layer in config.layers}
+    )
     model = nnx.eval_shape(
       lambda: transformer.Transformer(
         config, dtype=dtype, rngs=nnx.Rngs(0), mesh=mesh, weights=weights
@@ -224,6 +231,8 @@ class Programs:
       start=shape.prefix,
       ends=_END,
       draws=shape.draws,
+      kernel=self.kernel,
+      fill=shape.fill,
     )
 
   def prefill(self, shape: Shape) -> Compiled:

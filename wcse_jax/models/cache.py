@@ -98,6 +98,15 @@ def visible(own_B: jax.Array, count: int) -> jax.Array:
   return age_BS <= own_B[:, None]
 
 
+def filled(own_B: jax.Array, count: int) -> jax.Array:
+  """Returns how many places a slot's own index o may attend to.
+
+  They are the first ones, and those of `visible`: as long as not all places are
+  filled, own index o lies at place o.
+  """
+  return jnp.minimum(own_B + 1, count)
+
+
 def write(
   part: Part,
   k_BKH: jax.Array,

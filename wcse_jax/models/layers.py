@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from wcse_jax import sharding
+from wcse_jax.kernels import decode
 from wcse_jax.models import attention, experts, modules
 from wcse_jax.models import cache as caches
 from wcse_jax.models import config as model_config
@@ -30,11 +31,16 @@ class Scene:
     turn: the rotation.
     mask: which own keys a query may attend to.
     prefix_mask: which keys of the shared prefix; None: all.
+    filled_B: how many places of each slot hold a token, where a kernel reads
+      them; None where none does.
+    fill: share of the places that the kernel's cost estimate takes as filled.
   """
 
   turn: tuple[jax.Array, jax.Array]
   mask: jax.Array
   prefix_mask: jax.Array | None = None
+  filled_B: jax.Array | None = None
+  fill: float = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,10 +138,15 @@ class Layers:
           keys_last=self.keys_last,
         )
         own = written
-        if index is not None:
+        if index is not None and scene.filled_B is None:
           own = {name: whole[index] for name, whole in written.items()}
         left = {**shared, block.layer.kind: (own, before)}
       own, prefix = left[block.layer.kind]
+      if scene.filled_B is not None:
+        # What comes from before the scan is of one layer.
+        layer = index if own['k'].ndim == 5 else None
+        out_BTD = self._read(block, y_BTD, scene, own, layer, prefix)
+        return out_BTD, (written, left)
       source = attention.Source(
         own['k'],
         own['v'],
@@ -179,8 +190,58 @@ class Layers:
     self, block, y_BTD, scene: Scene, source: attention.Source, prefix
   ) -> jax.Array:
     """Returns out_BTD of one layer's attention over prefix and own keys."""
+    q_BTKGH = self._queries(block, y_BTD, scene)
+    sources = [source]
+    if prefix is not None:
+      before = attention.Source(
+        prefix['k'], prefix['v'], scene.prefix_mask, k_axes='KSH', v_axes='KSH'
+      )
+      sources = [before, source]
+    out_BTKGH = attention.attend(
+      q_BTKGH, sources, softcap=self.config.attn_softcap
+    )
+    return dot(out_BTKGH.reshape(*y_BTD.shape[:2], -1), block, 'o')
+
+  def _read(
+    self, block, y_BTD, scene: Scene, own: caches.Part, index, prefix
+  ) -> jax.Array:
+    """Returns `_attention` of one token a slot, by a kernel.
+
+    Args:
+      block: the layer's weights.
+      y_BTD: normed inputs.
+      scene: of the layer's kind.
+      own: the slots' part of the cache.
+      index: which of its stacked layers; None where none are.
+      prefix: keys and values of the shared prefix; None: no prefix.
+    """
+    cap = self.config.attn_softcap
+    q_BKGH = self._queries(block, y_BTD, scene)[:, 0]
+    k = jnp.swapaxes(own['k'], -1, -2) if self.keys_last else own['k']
+    parts = [
+      decode.attend(
+        q_BKGH,
+        k,
+        own['v'],
+        index,
+        scene.filled_B,
+        softcap=cap,
+        mesh=self.mesh,
+        fill=scene.fill,
+      )
+    ]
+    if prefix is not None:
+      mask = scene.prefix_mask
+      mask_BU = None if mask is None else mask[:, 0]
+      parts.append(
+        decode.dense(q_BKGH, prefix['k'], prefix['v'], mask_BU, softcap=cap)
+      )
+    out_BKGH = decode.merge(parts).astype(y_BTD.dtype)
+    return dot(out_BKGH.reshape(*y_BTD.shape[:2], -1), block, 'o')
+
+  def _queries(self, block, y_BTD, scene: Scene) -> jax.Array:
+    """Returns q_BTKGH, rotated and scaled."""
     c, layer = self.config, block.layer
-    B, T, _ = y_BTD.shape
     N, K, H = c.num_heads, layer.num_kv_heads, layer.head_dim
     q_BTNH = self._heads(block, y_BTD, 'q', N)
     if c.qk_norm:
@@ -189,16 +250,7 @@ class Layers:
       c.query_scale, q_BTNH.dtype
     )
     q_BTNH = sharding.constrain(q_BTNH, 'BTNH', self.mesh)
-    sources = [source]
-    if prefix is not None:
-      before = attention.Source(
-        prefix['k'], prefix['v'], scene.prefix_mask, k_axes='KSH', v_axes='KSH'
-      )
-      sources = [before, source]
-    out_BTKGH = attention.attend(
-      q_BTNH.reshape(B, T, K, N // K, H), sources, softcap=c.attn_softcap
-    )
-    return dot(out_BTKGH.reshape(B, T, N * H), block, 'o')
+    return q_BTNH.reshape(*y_BTD.shape[:2], K, N // K, H)
 
   def _experts(self, block: modules.Block, x_BTD: jax.Array) -> jax.Array:
     """Returns the experts' part of a layer's output, normalised."""

@@ -137,6 +137,9 @@ class Transformer(nnx.Module):
     cache: caches.Cache,
     prefix: caches.Cache | None = None,
     start: int = 0,
+    *,
+    kernel: bool = False,
+    fill: float = 0.5,
   ) -> tuple[jax.Array, caches.Cache]:
     """Returns (hidden states_BD, cache) after one more token of every slot.
 
@@ -146,6 +149,8 @@ class Transformer(nnx.Module):
       cache: from `make_cache`; donate it, it is updated in place.
       prefix: from `cache.as_prefix`: what they can see of `start` tokens.
       start: tokens of the prefix.
+      kernel: whether a kernel reads the cache; see `decode.chosen`.
+      fill: share of the places that its cost estimate takes as filled.
     """
     tokens_BT = token_B[:, None]
     position_B1 = start + own_B[:, None]
@@ -156,11 +161,15 @@ class Transformer(nnx.Module):
       for block, part in zip(stack.blocks, parts, strict=True)
       if part
     }
+    # The places of a window fill up first.
+    whole = max(count.values())
     scene = {
       kind: layers.Scene(
         turn,
         caches.visible(own_B, count[kind])[:, None],
         self._prefix_mask(kind, position_B1, prefix, start),
+        caches.filled(own_B, count[kind]) if kernel else None,
+        min(1.0, fill * whole / count[kind]),
       )
       for kind, turn in self._turns(position_B1).items()
     }

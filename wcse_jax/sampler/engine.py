@@ -23,6 +23,7 @@ from flax import nnx
 
 from wcse_jax import errors, machine, records, sharding
 from wcse_jax import tokenizer as tokenizers
+from wcse_jax.kernels import decode
 from wcse_jax.models import transformer
 from wcse_jax.sampler import memory, programs, schedule, settings, stopping
 
@@ -123,6 +124,11 @@ class Sampler:
       self._pauses_V = self._put(self._pauses_V)
     self._shape = shape
     self._ends = tuple(tokenizer.end_ids)
+    self._kernel = decode.chosen(
+      config.attention,
+      model.mesh,
+      {layer.head_dim for layer in model.config.layers},
+    )
     self.decode_tokens = 0
     self.device_seconds = 0.0
     self.host_seconds = 0.0
@@ -339,6 +345,7 @@ class Sampler:
       start=start,
       ends=self._ends,
       draws=(config.temperature, config.top_k, config.top_p, config.min_p),
+      kernel=self._kernel,
     )
 
   def _steps(self) -> int:

@@ -146,7 +146,7 @@ def take(
 
 @functools.partial(
   jax.jit,
-  static_argnames=('graph', 'start', 'ends', 'draws'),
+  static_argnames=('graph', 'start', 'ends', 'draws', 'kernel', 'fill'),
   donate_argnames='state',
 )
 def decode(
@@ -162,6 +162,8 @@ def decode(
   start: int,
   ends: tuple[int, ...],
   draws: tuple[Any, ...],
+  kernel: bool = False,
+  fill: float = 0.5,
 ) -> tuple[State, Visit]:
   """Returns the slots after some steps, and what came of them.
 
@@ -177,6 +179,9 @@ def decode(
     start: tokens of the shared prefix.
     ends: token ids that end a sample.
     draws: temperature, top_k, top_p, min_p.
+    kernel: whether a kernel reads the slots' caches; see `decode.chosen`.
+    fill: share of the places that the kernel's cost estimate takes as filled;
+      changes no result.
   """
   model = nnx.merge(graph, weights)
   temperature, top_k, top_p, min_p = draws
@@ -193,7 +198,13 @@ def decode(
     state, paused_B, step, busy = carry
     live_B = active_B & ~state.done_B & ~paused_B
     x_BD, cache = model.step(
-      state.token_B, state.own_B, state.cache, before, start
+      state.token_B,
+      state.own_B,
+      state.cache,
+      before,
+      start,
+      kernel=kernel,
+      fill=fill,
     )
     logits_BV = model.logits(x_BD[:, None])[:, 0]
     keys_B = jax.vmap(jax.random.fold_in)(state.keys_B, state.drawn_B)

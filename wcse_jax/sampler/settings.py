@@ -20,6 +20,9 @@ class SamplerConfig:
     prefill_batch: prompts of one prefill; likewise.
     chunk: decode steps between two visits of the host at most; changes no
       result.
+    attention: what reads the slots' caches in a decode step: `pallas` (a
+      kernel, which reads what is filled) or `xla` (compiled code, which reads
+      all of it); empty: the one that is known to be better on the device.
   """
 
   temperature: float = 0.7
@@ -30,6 +33,7 @@ class SamplerConfig:
   slots: int = 64
   prefill_batch: int = 8
   chunk: int = 64
+  attention: str = ''
 
   def validate(self) -> None:
     """Raises InputError for the first field that is out of range."""
@@ -42,6 +46,11 @@ class SamplerConfig:
       ('slots', self.slots >= 1, 'a count >= 1'),
       ('prefill_batch', self.prefill_batch >= 1, 'a count >= 1'),
       ('chunk', self.chunk >= 1, 'a count >= 1'),
+      (
+        'attention',
+        self.attention in ('', 'xla', 'pallas'),
+        'xla, pallas or nothing',
+      ),
     )
     for name, fine, wanted in checks:
       if not fine:
@@ -49,10 +58,13 @@ class SamplerConfig:
           f'sampler.{name}: wanted {wanted}; got {getattr(self, name)}.'
         )
 
-  def fingerprint(self) -> dict[str, float | int]:
+  def fingerprint(self) -> dict[str, float | int | str]:
     """Returns the fields on which a sample's bits depend."""
     fields = dataclasses.asdict(self)
     del fields['chunk']
+    # What it is left to follows from the device and the versions.
+    if not self.attention:
+      del fields['attention']
     return fields
 
 
