@@ -157,10 +157,10 @@ def compile(config: CompileConfig) -> dict[str, Any]:
     largest of them, `roofline_seconds` what `ideal_bytes` would take.
   - `largest`: what moves most, by instruction.
   - `unfilled_bytes`: of the cache's places that hold nothing yet; the
-    compiler's own attention reads them, a kernel need not.
+    compiler's own attention reads them, a kernel does not.
   - `on_chip_bytes`: of what the loop keeps in on-chip memory from step to step
     (weights, say), which no step reads from HBM, and of the logits, which may
-    stay there: with them a ratio below 1 can be right.
+    stay there: what of them is missing to the ideal counts as moved.
   - where the program does not fit, what only a compiled program tells is null.
 
   Raises:
