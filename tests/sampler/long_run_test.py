@@ -1,12 +1,20 @@
-"""What must hold over a run of many samples of unequal lengths."""
+"""What must hold over a run of many samples, and of very long ones."""
 
+import copy
+import dataclasses
 import json
 import os
 import pathlib
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+
+from wcse_jax import checkpoints
+from wcse_jax.sampler import engine, settings
 
 
 _SCRIPT = """
@@ -78,3 +86,29 @@ def test_memory_is_flat_and_slots_are_busy_over_twenty_thousand_samples():
   assert found['held'][-1] - found['held'][0] < 10**7
   assert found['busy'] >= 0.95
   assert 0 < found['host'] < found['device']
+
+
+@pytest.mark.slow
+def test_thirty_two_thousand_positions_are_what_one_pass_gives(tiny):
+  model, tokenizer = checkpoints.load(tiny)
+  model.config = dataclasses.replace(model.config, max_positions=2**16)
+  tokenizer = copy.copy(tokenizer)
+  tokenizer.end_ids = (10**6,)
+  config = settings.SamplerConfig(
+    temperature=1.0, max_new_tokens=2**15 - 64, slots=2, prefill_batch=2
+  )
+  prompts = [tuple(p) for p in tokenizer.prompts(['Q: 1 + 1 = ?', 'Q: 2'])]
+  sampler = engine.Sampler(model, tokenizer, config)
+  requests = [
+    settings.Request(f'p{i}', 0, prompt) for i, prompt in enumerate(prompts)
+  ]
+  for row in sampler.generate(requests):
+    assert row.output_tokens == config.max_new_tokens
+    prompt = prompts[int(row.problem_id[1:])]
+    whole = np.array([*prompt, *row.tokens])
+    logits_TV = jax.jit(model)(jnp.asarray(whole[None, :-1]))[0]
+    logprobs_TV = jax.nn.log_softmax(logits_TV)[len(prompt) - 1 :]
+    each_T = np.take_along_axis(
+      np.asarray(logprobs_TV), whole[len(prompt) :, None], axis=-1
+    )
+    assert row.logprob == pytest.approx(each_T.sum(dtype=float), rel=1e-6)
