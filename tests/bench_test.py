@@ -18,6 +18,7 @@ SMALL = bench.BenchConfig(
   limit=6,
   samples_per_problem=3,
   repeats=1,
+  dtype='float32',
   end_tokens=False,
   mesh='data=8',
   sampler=settings.SamplerConfig(max_new_tokens=8, slots=8, prefill_batch=8),
