@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -10,11 +11,12 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
 import wcse_jax
 from wcse_jax import budget, checkpoints, errors, records, shardfiles
-from wcse_jax.sampler import run, settings
+from wcse_jax.sampler import engine, run, settings
 
 
 _REPOSITORY = pathlib.Path(wcse_jax.__file__).parent.parent
@@ -346,6 +348,56 @@ def test_a_killed_run_ends_with_the_bytes_of_an_undisturbed_one(
 @pytest.mark.slow
 def test_a_run_killed_twenty_times_ends_with_the_same_bytes(config, tmp_path):
   _survives(config, tmp_path, kills=20)
+
+
+def _noise_by_order(monkeypatch):
+  """Takes the guard away that noise has no part in the order of requests."""
+  arrays = engine.Sampler._arrays
+  count = itertools.count()
+
+  def by_order(self, placed, size, start):
+    slots, rows, tokens, own, problems, samples, seed = arrays(
+      self, placed, size, start
+    )
+    numbers = [next(count) for _ in range(size)]
+    samples = jax.numpy.asarray(numbers, samples.dtype)
+    return slots, rows, tokens, own, problems, samples, seed
+
+  monkeypatch.setattr(engine.Sampler, '_arrays', by_order)
+
+
+@pytest.mark.parametrize('fault', ['torn file kept', 'noise by order'])
+def test_the_comparison_of_bytes_sees_what_a_stop_could_do(
+  config, done, copy, monkeypatch, fault
+):
+  if fault == 'torn file kept':
+    # As a kill leaves it that comes in the midst of plain writing.
+    path = copy / 'samples' / 'tiny' / _SHARDS[1]
+    path.write_bytes(path.read_bytes()[:-9])
+    monkeypatch.setattr(shardfiles.ShardFolder, 'check', lambda self: [])
+  else:
+    _forget(copy, _SHARDS[1])
+    _noise_by_order(monkeypatch)
+  run.sample(config, str(copy))
+  assert sorted(_shards(copy)) == _SHARDS
+  assert _shards(copy) != _shards(done[0])
+
+
+@pytest.mark.parametrize('fault', ['', 'noise by order'])
+def test_a_run_that_asks_for_more_from_the_start_has_the_same_samples(
+  config, done, tmp_path, monkeypatch, fault
+):
+  if fault:
+    _noise_by_order(monkeypatch)
+  more = dataclasses.replace(config, samples_per_problem=20)
+  run.sample(more, str(tmp_path))
+  found = {
+    (row.problem_id, row.index): row.to_json() for row in _rows(tmp_path)
+  }
+  want = {(row.problem_id, row.index): row.to_json() for row in _rows(done[0])}
+  assert len(want) < len(found)
+  same = {key: found[key] for key in want} == want
+  assert same != bool(fault)
 
 
 _TEMPLATE = (

@@ -6,16 +6,17 @@ smallest set of most probable tokens whose share is at least `top_p`; tokens of
 at least `min_p` times the largest probability.  Between equal logits the lower
 id goes first.  Temperature 0 takes the most probable token.
 
-A token is the inverse of the cumulative distribution at one uniform number, so
-a row's draw depends on its own key and logits alone.  The tokens stand in the
-order of their ids; where `top_k` cuts, in that of falling probability.  Where
-`top_p` cuts alone, numbers are drawn until the token is one of the set.
+A token is the inverse of the cumulative distribution at a uniform number, so a
+row's draw depends on its own key and logits alone.  The tokens stand in the
+order of their ids; where `top_k` cuts, in that of falling probability.  Of many
+tokens one number draws a block of 512 and a second one a token of the block: a
+float32 number has 23 bits, too few to tell 262,144 tokens apart.  Where `top_p`
+cuts alone, a token of all is drawn until it is one of the set; after 8 turns
+one of the set itself.
 
 Nothing sorts a large vocabulary.  Its logits are taken in blocks: what is
 sought lies in the blocks of the largest maxima, or of a known sum.
 """
-
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +27,8 @@ import numpy as np
 _SMALL = 4096
 # More than these most probable tokens are not sought by blocks.
 _MOST = 1024
-# Draws of a row at most.
-_TURNS = 10_000
+# Draws of a row from all tokens, in search of one of the `top_p` set.
+_TURNS = 8
 # Width of the blocks of which sums are taken.
 _WIDTH = 512
 
@@ -60,18 +61,22 @@ def draw(
   size = logits_BV.shape[-1]
   if top_k:
     kept_BK, ids_BK = largest(logits_BV, min(top_k, size))
-    mass_BK = _mass(kept_BK, kept_BK[:, :1], temperature)
+    scale = _Scale(kept_BK[:, 0], temperature, min_p)
     if top_p < 1:
+      mass_BK = scale.mass(kept_BK)
       before_BK = jnp.cumsum(mass_BK, axis=-1) - mass_BK
       whole_B1 = jnp.sum(mass_BK, axis=-1, keepdims=True)
-      mass_BK = jnp.where(before_BK < top_p * whole_B1, mass_BK, 0.0)
-    place_B = _place(_above(mass_BK, min_p), _uniform(keys_B))
+      # What is cut off has no mass.
+      kept_BK = jnp.where(before_BK < top_p * whole_B1, kept_BK, -jnp.inf)
+    place_B = _Blocks(kept_BK, scale).draw(keys_B)
     tokens_B = jnp.take_along_axis(ids_BK, place_B[:, None], axis=-1)[:, 0]
-  elif top_p < 1:
-    tokens_B = _by_share(logits_BV, keys_B, temperature, top_p, min_p)
   else:
-    peak_B = jnp.max(logits_BV, axis=-1)
-    tokens_B = _draw(logits_BV, peak_B, _uniform(keys_B), temperature, min_p)
+    scale = _Scale(jnp.max(logits_BV, axis=-1), temperature, min_p)
+    blocks = _Blocks(logits_BV, scale)
+    if top_p < 1:
+      tokens_B = _by_share(logits_BV, keys_B, scale, blocks, top_p)
+    else:
+      tokens_B = blocks.draw(keys_B)
   return tokens_B, _logprobs(logits_BV, tokens_B)
 
 
@@ -87,7 +92,7 @@ def largest(x_BV: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
   width = 1 << max(0, round(np.log2(max(1.0, (size / count) ** 0.5))))
   if size <= _SMALL or count > _MOST or width < 2:
     return jax.lax.top_k(_signless(x_BV), count)
-  blocks_BNW = _blocks(x_BV, width, -jnp.inf)
+  blocks_BNW = _blocks(x_BV, width)
   maxima_BN = jnp.max(blocks_BNW, axis=-1)
   _, chosen_BK = jax.lax.top_k(_signless(maxima_BN), count)
   # In order, so that of equal values the first is the one of lower position.
@@ -105,119 +110,167 @@ def _signless(x: jax.Array) -> jax.Array:
   return jnp.where(x == 0, 0.0, x)
 
 
-def _by_share(logits_BV, keys_B, temperature, top_p, min_p) -> jax.Array:
+class _Scale:
+  """What turns a row's logits into masses: shares of its largest one."""
+
+  def __init__(self, peak_B: jax.Array, temperature: float, min_p: float):
+    self._peak_B = peak_B
+    self._temperature = temperature
+    # Of logits, so that whoever compares comes to the same end: masses differ
+    # in the last bit from one compiled loop to another.
+    self._floor_B = None
+    if min_p > 0:
+      self._floor_B = peak_B + temperature * float(np.log(min_p))
+
+  def mass(self, x: jax.Array, *, cut: bool = False) -> jax.Array:
+    """Returns the masses of logits, rows first.
+
+    Args:
+      x: the logits.
+      cut: whether those under `min_p` have none.
+    """
+    ones = (1,) * (x.ndim - 1)
+    peak = self._peak_B.reshape(-1, *ones)
+    mass = jnp.exp((x - peak) / self._temperature)
+    if cut and self._floor_B is not None:
+      mass = jnp.where(x >= self._floor_B.reshape(-1, *ones), mass, 0.0)
+    return mass
+
+
+class _Blocks:
+  """Rows of logits in blocks, to draw from with little work for each draw."""
+
+  def __init__(self, x_BV: jax.Array, scale: _Scale):
+    size = x_BV.shape[-1]
+    width = _WIDTH if size > _SMALL else size
+    self._blocks_BNW = _blocks(x_BV, width)
+    self._scale = scale
+    self._size = size
+    if width < size:
+      # Masses are made again for one block: that costs less than to keep them.
+      self._sums_BN = jnp.sum(scale.mass(self._blocks_BNW, cut=True), axis=-1)
+
+  def draw(self, keys_B: jax.Array) -> jax.Array:
+    """Returns the int32 place_B of a logit, drawn by mass."""
+    count, width = self._blocks_BNW.shape[1:]
+    draw = jax.vmap(lambda key: jax.random.uniform(key, (min(count, 2),)))
+    uniform_BU = draw(keys_B)
+    block_BNW, start_B = self._blocks_BNW, 0
+    if count > 1:
+      block_B = _pick(self._sums_BN, uniform_BU[:, 0])
+      block_BNW = jnp.take_along_axis(
+        self._blocks_BNW, block_B[:, None, None], axis=1
+      )
+      start_B = block_B * width
+    mass_BW = self._scale.mass(block_BNW, cut=True)[:, 0]
+    place_B = start_B + _pick(mass_BW, uniform_BU[:, -1])
+    return jnp.minimum(place_B, self._size - 1)
+
+
+def _pick(mass_BK: jax.Array, uniform_B: jax.Array) -> jax.Array:
+  """Returns the int32 place_B at which the cumulated mass passes a share.
+
+  Never a place without mass, however sums are rounded: they are those of a
+  tree, and need not rise where mass is, nor stay where there is none.
+  """
+  sums_BK = jnp.cumsum(mass_BK, axis=-1)
+  level_B1 = uniform_B[:, None] * sums_BK[:, -1:]
+  some_BK = mass_BK > 0
+  over_BK = some_BK & (sums_BK > level_B1)
+  last_B = mass_BK.shape[-1] - 1 - jnp.argmax(some_BK[:, ::-1], axis=-1)
+  place_B = jnp.where(
+    jnp.any(over_BK, axis=-1), jnp.argmax(over_BK, axis=-1), last_B
+  )
+  return place_B.astype(jnp.int32)
+
+
+def _by_share(logits_BV, keys_B, scale, blocks, top_p) -> jax.Array:
   """Returns tokens_B of the smallest set of share `top_p`.
 
-  A token is drawn of all, and again until it is one of the set: it is, where
-  those before it have less than the share.  So the set itself is never made.
-  A draw is accepted with a chance of at least `top_p`.
+  A token is one of the set, where those before it have less than the share: so
+  as a rule the set is never made.  A draw is accepted with a chance of at least
+  `top_p`; rows that had no luck, as with a small one, draw from the set.
   """
-  peak_B = jnp.max(logits_BV, axis=-1)
-  mass_BV = _mass(logits_BV, peak_B[:, None], temperature)
-  level_B = top_p * jnp.sum(mass_BV, axis=-1)
+  level_B = top_p * jnp.sum(scale.mass(logits_BV), axis=-1)
   ids_V = jnp.arange(logits_BV.shape[-1])
+
+  def turned(turn) -> jax.Array:
+    # What no other turn and no other row's turns change.
+    return jax.vmap(lambda key: jax.random.fold_in(key, turn))(keys_B)
 
   def more(carry):
     turn, _, found_B = carry
-    # Only logits that are no numbers are never accepted.
     return (turn < _TURNS) & ~jnp.all(found_B)
 
   def again(carry):
     turn, tokens_B, found_B = carry
-    # What no other turn and no other row's turns change.
-    turn_B = jax.vmap(lambda key: jax.random.fold_in(key, turn))(keys_B)
-    new_B = _draw(logits_BV, peak_B, _uniform(turn_B), temperature, min_p)
+    new_B = blocks.draw(turned(turn))
     at_B1 = jnp.take_along_axis(logits_BV, new_B[:, None], axis=-1)
     before_BV = (logits_BV > at_B1) | (
       (logits_BV == at_B1) & (ids_V[None] < new_B[:, None])
     )
-    mass_BV = _mass(logits_BV, peak_B[:, None], temperature)
-    before_B = jnp.sum(jnp.where(before_BV, mass_BV, 0.0), axis=-1)
+    before_B = jnp.sum(
+      jnp.where(before_BV, scale.mass(logits_BV), 0.0), axis=-1
+    )
     tokens_B = jnp.where(found_B, tokens_B, new_B)
     return turn + 1, tokens_B, found_B | (before_B < level_B)
 
+  def set_drawn(_) -> jax.Array:
+    inside_BV = _smallest_set(logits_BV, scale, level_B)
+    kept_BV = jnp.where(inside_BV, logits_BV, -jnp.inf)
+    return _Blocks(kept_BV, scale).draw(turned(_TURNS))
+
   rows = logits_BV.shape[0]
   start = 0, jnp.zeros(rows, jnp.int32), jnp.zeros(rows, bool)
-  return jax.lax.while_loop(more, again, start)[1]
+  _, tokens_B, found_B = jax.lax.while_loop(more, again, start)
+  last_B = jax.lax.cond(
+    jnp.all(found_B), lambda _: tokens_B, set_drawn, operand=None
+  )
+  return jnp.where(found_B, tokens_B, last_B)
 
 
-def _draw(logits_BV, peak_B, uniform_B, temperature, min_p) -> jax.Array:
-  """Returns tokens_B of all whose mass is at least `min_p`."""
-  return _place(
-    logits_BV,
-    uniform_B,
-    lambda x, peak: _above(_mass(x, peak, temperature), min_p),
-    peak_B,
+def _smallest_set(logits_BV, scale, level_B) -> jax.Array:
+  """Returns inside_BV: the fewest largest logits of at least a mass.
+
+  Of equal logits those of lower ids.  The least of the values is found bit by
+  bit: 32 sums over all.
+  """
+  # Unsigned numbers in the order of the logits.
+  bits_BV = jax.lax.bitcast_convert_type(_signless(logits_BV), jnp.uint32)
+  top = jnp.uint32(1 << 31)
+  order_BV = jnp.where(bits_BV >= top, ~bits_BV, bits_BV | top)
+
+  def above(at_B) -> jax.Array:
+    inside_BV = order_BV > at_B[:, None]
+    return jnp.sum(jnp.where(inside_BV, scale.mass(logits_BV), 0.0), axis=-1)
+
+  def halve(_, ends):
+    # What is above `low` has the mass, what is above `high` has not.
+    low_B, high_B = ends
+    middle_B = low_B + (high_B - low_B) // 2
+    less_B = above(middle_B) < level_B
+    low_B = jnp.where(less_B, low_B, middle_B)
+    return low_B, jnp.where(less_B, middle_B, high_B)
+
+  low_B = jnp.zeros(level_B.shape, jnp.uint32)
+  ends = low_B, jnp.max(order_BV, axis=-1)
+  _, least_B = jax.lax.fori_loop(0, 32, halve, ends)
+  tied_BV = order_BV == least_B[:, None]
+  one_B = jnp.max(jnp.where(tied_BV, scale.mass(logits_BV), 0.0), axis=-1)
+  earlier_BV = jnp.cumsum(tied_BV, axis=-1) - tied_BV
+  room_B = level_B - above(least_B)
+  return (order_BV > least_B[:, None]) | (
+    tied_BV & (earlier_BV * one_B[:, None] < room_B[:, None])
   )
 
 
-def _uniform(keys_B) -> jax.Array:
-  return jax.vmap(lambda key: jax.random.uniform(key))(keys_B)
-
-
-def _mass(logits_BV, peak_B1, temperature) -> jax.Array:
-  """Returns probabilities as shares of the largest."""
-  return jnp.exp((logits_BV - peak_B1) / temperature)
-
-
-def _above(mass_BV, min_p: float) -> jax.Array:
-  # The largest mass is 1 by construction.
-  return jnp.where(mass_BV >= min_p, mass_BV, 0.0) if min_p > 0 else mass_BV
-
-
-def _place(
-  x_BV: jax.Array,
-  uniform_B: jax.Array,
-  mass: Callable[..., jax.Array] = lambda x: x,
-  *more_B: jax.Array,
-) -> jax.Array:
-  """Returns the int32 place at which the cumulated mass passes a share.
-
-  Args:
-    x_BV: what masses are made of.
-    uniform_B: the shares.
-    mass: (x, what is given for its rows) -> masses; asked twice, since making
-      them again for one block costs less than to keep them all.
-    *more_B: what is given for each row.
-  """
-  size = x_BV.shape[-1]
-  if size <= _SMALL:
-    mass_BV = mass(x_BV, *(more[:, None] for more in more_B))
-    level_B = uniform_B * jnp.cumsum(mass_BV, axis=-1)[:, -1]
-    return _passes(mass_BV, level_B)[0]
-  blocks_BNW = _blocks(x_BV, _WIDTH, -jnp.inf if more_B else 0.0)
-  more_B11 = [more[:, None, None] for more in more_B]
-  sums_BN = jnp.sum(mass(blocks_BNW, *more_B11), axis=-1)
-  level_B = uniform_B * jnp.cumsum(sums_BN, axis=-1)[:, -1]
-  block_B, rest_B = _passes(sums_BN, level_B)
-  block_B1W = jnp.take_along_axis(blocks_BNW, block_B[:, None, None], axis=1)
-  place_B, _ = _passes(mass(block_B1W, *more_B11)[:, 0], rest_B)
-  return jnp.minimum(block_B * _WIDTH + place_B, size - 1)
-
-
-def _passes(mass_BK, level_B) -> tuple[jax.Array, jax.Array]:
-  """Returns (the first place whose sum exceeds a level, the level less before).
-
-  A place of no mass never exceeds it first.  Rounding can put the level at the
-  very end: then it is the last place with mass.
-  """
-  sums_BK = jnp.cumsum(mass_BK, axis=-1)
-  place_B = jnp.sum(sums_BK <= level_B[:, None], axis=-1, dtype=jnp.int32)
-  last_B = (
-    mass_BK.shape[-1] - 1 - jnp.argmax(mass_BK[:, ::-1] > 0, axis=-1)
-  ).astype(jnp.int32)
-  place_B = jnp.minimum(place_B, last_B)
-  before_BK = sums_BK - mass_BK
-  before_B = jnp.take_along_axis(before_BK, place_B[:, None], axis=-1)[:, 0]
-  return place_B, level_B - before_B
-
-
-def _blocks(x_BV: jax.Array, width: int, empty: float) -> jax.Array:
-  """Returns x_BNW, rows in blocks, the last one filled up."""
+def _blocks(x_BV: jax.Array, width: int) -> jax.Array:
+  """Returns x_BNW, rows in blocks, the last one filled up with -inf."""
   rows, size = x_BV.shape
   missing = -size % width
   if missing:
-    x_BV = jnp.pad(x_BV, ((0, 0), (0, missing)), constant_values=empty)
+    pad = (0, 0), (0, missing)
+    x_BV = jnp.pad(x_BV, pad, constant_values=-jnp.inf)
   return x_BV.reshape(rows, -1, width)
 
 

@@ -1,0 +1,24 @@
+"""Times other engines on the work of `launch/bench.py`; prints JSON.
+
+python launch/bench_peers.py --config.checkpoint=PATH/gemma-3-270m \
+  --config.data=PATH/gsm8k --config.gguf=PATH/gemma-3-270m.gguf
+"""
+
+import json
+import os
+
+from wcse_jax import cli
+from wcse_jax.peers import measure
+
+
+def run(config: measure.PeersConfig, workdir: str) -> None:
+  del workdir
+  print(json.dumps(measure.measure(config), indent=2))
+
+
+if __name__ == '__main__':
+  cli.main(
+    run,
+    os.path.join(os.path.dirname(__file__), '../configs/bench_peers.py'),
+    needs_workdir=False,
+  )

@@ -1,0 +1,1 @@
+"""Other engines, timed on the work of `bench`."""
