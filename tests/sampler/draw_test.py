@@ -18,8 +18,8 @@ _NEAR = 1e-5
 _drawn = jax.jit(
   draw.draw, static_argnames=('temperature', 'top_k', 'top_p', 'min_p')
 )
-# Blocks of a large vocabulary, and turns before the set itself is drawn from.
-_SMALL, _WIDTH, _TURNS = 4096, 512, 8
+# What is drawn from in blocks, and turns before the set itself is drawn from.
+_SMALL, _TURNS = 4096, 8
 
 
 def _oracle(logits_V, numbers, temperature, top_k, top_p, min_p):
@@ -67,9 +67,10 @@ def _at(mass_K, numbers):
   """Returns (place at which mass passes a share, is rounding in the way)."""
   start, near = 0, False
   if mass_K.size > _SMALL:
-    blocks = np.pad(mass_K, (0, -mass_K.size % _WIDTH)).reshape(-1, _WIDTH)
+    width = draw._even_width(mass_K.size, 512)
+    blocks = np.pad(mass_K, (0, -mass_K.size % width)).reshape(-1, width)
     block, near = _at(blocks.sum(axis=1), numbers)
-    start, mass_K, numbers = block * _WIDTH, blocks[block], numbers[1:]
+    start, mass_K, numbers = block * width, blocks[block], numbers[1:]
   shares = np.cumsum(mass_K) / mass_K.sum()
   near |= bool(np.any(np.abs(shares - numbers[0]) < _NEAR))
   return start + np.searchsorted(shares, numbers[0], 'right'), near
@@ -409,3 +410,23 @@ def test_the_log_probability_is_that_of_the_raw_model():
       want_BV[np.arange(_ROWS), np.asarray(tokens_B)],
       atol=1e-5,
     )
+
+
+@pytest.mark.parametrize(
+  ('size', 'wanted', 'least', 'width'),
+  [
+    (262_144, 512, 1, 512),
+    # Of sixteen devices each has 34 whole blocks.
+    (262_208, 512, 1, 482),
+    (151_936, 512, 1, 1187),
+    # At least so many blocks.
+    (128_256, 8, 1000, 8),
+    (4112, 2, 1028, 1),
+    # None is near that is even.
+    (50_257, 512, 1, 512),
+  ],
+)
+def test_blocks_are_even_where_that_is_possible(size, wanted, least, width):
+  found = draw._even_width(size, wanted, least)
+  assert found == width
+  assert size // found >= least

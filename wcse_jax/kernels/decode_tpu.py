@@ -52,6 +52,13 @@ def attend(
     _step, slots=B, places=S, chunk=chunk, softcap=softcap
   )
   buffer = pltpu.VMEM((2, n, K, chunk, H), dtype)
+  if not interpret:
+    # Else the compiler takes a whole cache to on-chip memory and back where it
+    # finds room, and the kernel reads it from there.
+    k_LBKSH, v_LBKSH = (
+      pltpu.with_memory_space_constraint(x, pltpu.HBM)
+      for x in (k_LBKSH, v_LBKSH)
+    )
   out_BKGH, lse_BKG1 = pl.pallas_call(
     step,
     grid_spec=pltpu.PrefetchScalarGridSpec(

@@ -9,10 +9,10 @@ id goes first.  Temperature 0 takes the most probable token.
 A token is the inverse of the cumulative distribution at a uniform number, so a
 row's draw depends on its own key and logits alone.  The tokens stand in the
 order of their ids; where `top_k` cuts, in that of falling probability.  Of many
-tokens one number draws a block of 512 and a second one a token of the block: a
-float32 number has 23 bits, too few to tell 262,144 tokens apart.  Where `top_p`
-cuts alone, a token of all is drawn until it is one of the set; after 8 turns
-one of the set itself.
+tokens one number draws a block of about 512 and a second one a token of the
+block: a float32 number has 23 bits, too few to tell 262,144 tokens apart.
+Where `top_p` cuts alone, a token of all is drawn until it is one of the set;
+after 8 turns one of the set itself.
 
 Nothing sorts a large vocabulary.  Its logits are taken in blocks: what is
 sought lies in the blocks of the largest maxima, or of a known sum.
@@ -29,8 +29,11 @@ _SMALL = 4096
 _MOST = 1024
 # Draws of a row from all tokens, in search of one of the `top_p` set.
 _TURNS = 8
-# Width of the blocks of which sums are taken.
+# Width of the blocks of which sums are taken, about.
 _WIDTH = 512
+# Devices that may share a row of logits: blocks are dealt out evenly to so many
+# if the vocabulary lets them, whatever the mesh, which must change no draw.
+_SHARED = 16
 
 
 def draw(
@@ -90,6 +93,7 @@ def largest(x_BV: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
   size = x_BV.shape[-1]
   # As many blocks as candidates in the blocks that are looked through.
   width = 1 << max(0, round(np.log2(max(1.0, (size / count) ** 0.5))))
+  width = _even_width(size, width, count)
   if size <= _SMALL or count > _MOST or width < 2:
     return jax.lax.top_k(_signless(x_BV), count)
   blocks_BNW = _blocks(x_BV, width)
@@ -142,7 +146,7 @@ class _Blocks:
 
   def __init__(self, x_BV: jax.Array, scale: _Scale):
     size = x_BV.shape[-1]
-    width = _WIDTH if size > _SMALL else size
+    width = _even_width(size, _WIDTH) if size > _SMALL else size
     self._blocks_BNW = _blocks(x_BV, width)
     self._scale = scale
     self._size = size
@@ -262,6 +266,25 @@ def _smallest_set(logits_BV, scale, level_B) -> jax.Array:
   return (order_BV > least_B[:, None]) | (
     tied_BV & (earlier_BV * one_B[:, None] < room_B[:, None])
   )
+
+
+def _even_width(size: int, wanted: int, least: int = 1) -> int:
+  """Returns the width nearest to one that makes even blocks, if any is near.
+
+  Where blocks straddle the parts of a row that lie on different devices, the
+  whole row is brought together and laid out anew.
+
+  Args:
+    size: of a row.
+    wanted: the width.
+    least: blocks that there must be.
+  """
+  fits = [
+    width
+    for width in range(max(1, wanted // 4), 4 * wanted + 1)
+    if size % (width * _SHARED) == 0 and size // width >= least
+  ]
+  return min(fits, key=lambda w: abs(np.log(w / wanted)), default=wanted)
 
 
 def _blocks(x_BV: jax.Array, width: int) -> jax.Array:
