@@ -7,8 +7,8 @@ Time:      11 s, start and compiling included
 Result:    800 samples of tiny-wc in runs/first/samples/tiny-wc/
 """
 
-from wcse_jax.sampler import run
+from wcse_jax.sampler import inputs
 
 
-def get_config() -> run.SampleConfig:
-  return run.SampleConfig()
+def get_config() -> inputs.SampleConfig:
+  return inputs.SampleConfig()

@@ -7,10 +7,11 @@
 import os
 
 from wcse_jax import cli
+from wcse_jax.sampler import inputs
 from wcse_jax.sampler import run as sampling
 
 
-def run(config: sampling.SampleConfig, workdir: str) -> None:
+def run(config: inputs.SampleConfig, workdir: str) -> None:
   cost = sampling.sample(config, workdir)
   rate = cost['decode_tokens'] / max(cost['chip_seconds'], 1e-9)
   print(

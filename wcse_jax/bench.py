@@ -18,8 +18,7 @@ from flax import nnx
 from jax.experimental.compilation_cache import compilation_cache
 
 from wcse_jax import budget, checkpoints, errors, machine, sharding
-from wcse_jax.sampler import draw, engine, programs, settings
-from wcse_jax.sampler import run as sampling
+from wcse_jax.sampler import draw, engine, inputs, programs, settings
 
 
 # An id that is never drawn.
@@ -35,7 +34,7 @@ _CACHE = {
 
 
 @dataclasses.dataclass(kw_only=True)
-class BenchConfig(sampling.SampleConfig):
+class BenchConfig(inputs.SampleConfig):
   """A piece of work to time: the fields of a sampling run, and these.
 
   Attributes:
@@ -79,24 +78,24 @@ def bench(config: BenchConfig) -> dict[str, Any]:
   config.validate()
   base = {
     field.name: getattr(config, field.name)
-    for field in dataclasses.fields(sampling.SampleConfig)
+    for field in dataclasses.fields(inputs.SampleConfig)
   }
-  plain = sampling.SampleConfig(**base)
-  work = sampling.prepare(plain)
+  plain = inputs.SampleConfig(**base)
+  work = inputs.prepare(plain)
   mesh = sharding.make_mesh(config.mesh)
   model, tokenizer = checkpoints.load(
     config.checkpoint, dtype=config.dtype, mesh=mesh, weights=config.weights
   )
   if not config.end_tokens:
     tokenizer.end_ids = _NEVER
-  ids = sampling.prompt_ids(work, tokenizer, config.chat)
+  ids = inputs.prompt_ids(work, tokenizer, config.chat)
   shape = engine.Shape.of(ids.values())
   requests = [
     settings.Request(problem.id, index, ids[position])
     for position, problem in work.chosen
     for index in range(config.samples_per_problem)
   ]
-  stop = sampling.stop_strings(work.task, tokenizer, config.chat)
+  stop = inputs.stop_strings(work.task, tokenizer, config.chat)
 
   def make() -> engine.Sampler:
     return engine.Sampler(
@@ -118,7 +117,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
   whole = _whole(config, make, requests)
   parts = _parts(config, model, shape, ids, rates)
   return {
-    'model': sampling.model_name(config.checkpoint),
+    'model': inputs.model_name(config.checkpoint),
     'dtype': config.dtype,
     'slots': config.sampler.slots,
     'requests': len(requests),

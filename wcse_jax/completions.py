@@ -161,9 +161,9 @@ class Checkpoint:
     pass
 
   def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-    from wcse_jax.sampler import run as sampling
+    from wcse_jax.sampler import inputs
 
-    if sampling.by_template(self._tokenizer, self._chat):
+    if inputs.by_template(self._tokenizer, self._chat):
       return self._tokenizer.chats(
         [[{'role': 'user', 'content': text}] for text in texts]
       )
@@ -187,8 +187,7 @@ class Checkpoint:
 
   def _drawn(self, shape, requests: Sequence[settings.Request]):
     """Yields the replies as samples, and books their cost."""
-    from wcse_jax.sampler import engine
-    from wcse_jax.sampler import run as sampling
+    from wcse_jax.sampler import engine, inputs
 
     sampler = engine.Sampler(
       self._model,
@@ -201,8 +200,8 @@ class Checkpoint:
     for row in sampler.generate(requests):
       rows.append(row)
       yield row
-    cost = sampling.tokens(rows) | {
-      'flops': sampling.flops(self._model.config, rows),
+    cost = inputs.tokens(rows) | {
+      'flops': inputs.flops(self._model.config, rows),
       'chip_seconds': sampler.device_seconds * self._mesh.size,
     }
     for name, value in cost.items():

@@ -7,8 +7,7 @@ from typing import Any
 
 from wcse_jax import checkpoints, errors, records, runlog, sharding, storage
 from wcse_jax.metrics import intervals
-from wcse_jax.sampler import engine, settings
-from wcse_jax.sampler import run as sampling
+from wcse_jax.sampler import engine, inputs, settings
 from wcse_jax.tasks import parallel
 
 
@@ -72,20 +71,20 @@ class EvaluateConfig:
   def _sampling(self, samples: int, temperature: float):
     shared = {
       field.name: getattr(self, field.name)
-      for field in dataclasses.fields(sampling.SampleConfig)
+      for field in dataclasses.fields(inputs.SampleConfig)
       if hasattr(self, field.name)
     }
     shared['samples_per_problem'] = samples
     shared['sampler'] = dataclasses.replace(
       self.sampler, temperature=temperature
     )
-    return sampling.SampleConfig(**shared)
+    return inputs.SampleConfig(**shared)
 
-  def greedy(self) -> sampling.SampleConfig:
+  def greedy(self) -> inputs.SampleConfig:
     """Returns the run whose samples give pass@1."""
     return self._sampling(1, 0.0)
 
-  def voting(self, samples: int) -> sampling.SampleConfig:
+  def voting(self, samples: int) -> inputs.SampleConfig:
     """Returns the run whose samples vote."""
     return self._sampling(samples, self.temperature)
 
@@ -96,7 +95,7 @@ class Evaluator:
   def __init__(self, config: EvaluateConfig):
     config.validate()
     self._config = config
-    self._work = sampling.prepare(config.greedy())
+    self._work = inputs.prepare(config.greedy())
     self.reset()
 
   def reset(self) -> None:
@@ -140,13 +139,13 @@ class Evaluator:
   def _grades(self, model, tokenizer, config) -> list[list[records.Grade]]:
     """Returns the grades of each problem, by sample index."""
     work = self._work
-    ids = sampling.prompt_ids(work, tokenizer, config.chat)
+    ids = inputs.prompt_ids(work, tokenizer, config.chat)
     sampler = engine.Sampler(
       model,
       tokenizer,
       config.sampler,
       seed=config.seed,
-      stop=sampling.stop_strings(work.task, tokenizer, config.chat),
+      stop=inputs.stop_strings(work.task, tokenizer, config.chat),
       shape=engine.Shape.of(ids.values()),
     )
     requests = [
@@ -161,8 +160,8 @@ class Evaluator:
       work.task, ((problems[r.problem_id], r.index, r.text) for r in rows)
     ):
       found[grade.problem_id][grade.index] = grade
-    self.flops += sampling.flops(model.config, rows)
-    counts = sampling.tokens(rows)
+    self.flops += inputs.flops(model.config, rows)
+    counts = inputs.tokens(rows)
     self.prefill_tokens += counts['prefill_tokens']
     self.decode_tokens += counts['decode_tokens']
     self.chip_seconds += sampler.device_seconds * (
@@ -207,7 +206,7 @@ def evaluate(config: EvaluateConfig, workdir: str) -> dict[str, Any]:
   devices = [str(device) for device in mesh.devices.flat]
   with runlog.writing(workdir, dataclasses.asdict(config), devices=devices):
     result = score(evaluator, model, tokenizer)
-    name = sampling.model_name(config.checkpoint)
+    name = inputs.model_name(config.checkpoint)
     row = ledger_row(evaluator, name, mesh.size)
     runlog.book(workdir, f'evaluate-{name}', row)
     runlog.merge_ledger(workdir)

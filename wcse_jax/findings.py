@@ -10,7 +10,7 @@ from typing import Any
 from wcse_jax import arms as arm_data
 from wcse_jax import budget, grade, outcome, runlog, storage
 from wcse_jax.metrics import contrast, measure
-from wcse_jax.sampler import run as sampling
+from wcse_jax.sampler import inputs
 
 
 _EXAMPLES = 4
@@ -53,7 +53,7 @@ def collect(study, graded: Mapping[str, arm_data.Graded]) -> dict[str, Any]:
     },
     'models': {
       role: {
-        'name': sampling.model_name(getattr(c, role)),
+        'name': inputs.model_name(getattr(c, role)),
         'parameters': model.parameters(),
         'flops_per_token': budget.flops_per_token(model),
         'greedy': (outcome.untuned(study, role) or {}).get('pass@1'),
@@ -90,7 +90,7 @@ def collect(study, graded: Mapping[str, arm_data.Graded]) -> dict[str, Any]:
     'contamination': _contamination(study),
     'judges': {
       role: grade.reasoning(
-        tables[role], study.workdir, sampling.model_name(getattr(c, role))
+        tables[role], study.workdir, inputs.model_name(getattr(c, role))
       )
       for role in tables
     },

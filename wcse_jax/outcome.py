@@ -8,7 +8,7 @@ import numpy as np
 from wcse_jax import arms as arm_data
 from wcse_jax import storage
 from wcse_jax.metrics import contrast, intervals
-from wcse_jax.sampler import run as sampling
+from wcse_jax.sampler import inputs
 
 
 # Power of the smallest detectable difference: the sum of the normal quantiles
@@ -96,7 +96,7 @@ def training(study) -> dict[str, Any]:
       {
         'setup': setup,
         'title': SETUPS[setup],
-        'model': sampling.model_name(getattr(c, setup)),
+        'model': inputs.model_name(getattr(c, setup)),
         'untuned': {
           name: before[name]
           for name in before

@@ -30,7 +30,7 @@ from wcse_jax import (
   sharding,
   storage,
 )
-from wcse_jax.sampler import run as sampling
+from wcse_jax.sampler import inputs
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -138,7 +138,7 @@ def score(
     },
   }
   folder = f'{output}.parts'
-  name = sampling.model_name(config.checkpoint)
+  name = inputs.model_name(config.checkpoint)
   with contextlib.ExitStack() as stack:
     if workdir:
       devices = [str(one) for one in mesh.devices.flat]

@@ -29,6 +29,7 @@ from wcse_jax import (
 from wcse_jax import selection as selections
 from wcse_jax.metrics import measure
 from wcse_jax.report import html
+from wcse_jax.sampler import inputs
 from wcse_jax.sampler import run as sampling
 from wcse_jax.sampler import settings as sampler_settings
 from wcse_jax.sft import data, train
@@ -258,7 +259,7 @@ class Study:
 
   def sampling_cost(self, role: str) -> dict[str, float]:
     """Returns the cost of all of a model's samples, from their manifest."""
-    name = sampling.model_name(getattr(self.config, role))
+    name = inputs.model_name(getattr(self.config, role))
     path = storage.join(self.workdir, 'samples', name)
     return shardfiles.ShardFolder(path).cost()
 
@@ -363,7 +364,7 @@ class Study:
     """Draws all samples of `wc` or `se`: brute force and every replicate."""
     c = self.config
     sampling.sample(
-      sampling.SampleConfig(
+      inputs.SampleConfig(
         checkpoint=getattr(c, role),
         task=c.task,
         data=c.data,
@@ -385,7 +386,7 @@ class Study:
   def graded(self, role: str) -> arm_data.Graded:
     """Grades what is missing; returns samples, grades and their table."""
     problems = {problem.id: problem for problem in self.problems}
-    name = sampling.model_name(getattr(self.config, role))
+    name = inputs.model_name(getattr(self.config, role))
     samples, grades = grade.grade_model(self.task, problems, self.workdir, name)
     table = measure.Table.from_rows(
       self.problems, samples, grades, self.task.chain, self.task.ballot

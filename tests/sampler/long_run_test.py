@@ -20,14 +20,13 @@ from wcse_jax.sampler import engine, settings
 _SCRIPT = """
 import json, pathlib, re
 from wcse_jax import checkpoints
-from wcse_jax.sampler import engine, settings
-from wcse_jax.sampler import run as sampling
+from wcse_jax.sampler import engine, inputs, settings
 
 def resident():
   status = pathlib.Path('/proc/self/status').read_text()
   return int(re.search(r'VmRSS:\\s+(\\d+) kB', status)[1]) * 1024
 
-config = sampling.SampleConfig(
+config = inputs.SampleConfig(
   limit=2000,
   samples_per_problem=10,
   dtype='float32',
@@ -35,9 +34,9 @@ config = sampling.SampleConfig(
     max_new_tokens=80, slots=256, prefill_batch=32
   ),
 )
-work = sampling.prepare(config)
+work = inputs.prepare(config)
 model, tokenizer = checkpoints.load(config.checkpoint)
-ids = sampling.prompt_ids(work, tokenizer)
+ids = inputs.prompt_ids(work, tokenizer)
 sampler = engine.Sampler(
   model,
   tokenizer,

@@ -16,7 +16,7 @@ import pytest
 
 import wcse_jax
 from wcse_jax import budget, checkpoints, errors, records, shardfiles
-from wcse_jax.sampler import engine, run, settings
+from wcse_jax.sampler import engine, inputs, run, settings
 
 
 _REPOSITORY = pathlib.Path(wcse_jax.__file__).parent.parent
@@ -29,7 +29,7 @@ _SHARDS = [
 @pytest.fixture(scope='module')
 def config(tiny, problems):
   """Three problems, twelve samples of each: two shards."""
-  return run.SampleConfig(
+  return inputs.SampleConfig(
     checkpoint=tiny,
     task='gsm8k',
     data=problems,
@@ -102,8 +102,8 @@ def test_every_sample_is_there_once_and_in_order(config, done):
 def test_the_costs_are_the_sums_over_the_samples(config, done):
   folder, cost = done
   model, tokenizer = checkpoints.load(config.checkpoint)
-  work = run.prepare(config)
-  ids = run.prompt_ids(work, tokenizer)
+  work = inputs.prepare(config)
+  ids = inputs.prompt_ids(work, tokenizer)
   lengths = {problem.id: len(ids[at]) for at, problem in work.chosen}
   rows = _rows(folder)
   shared = rows[0].shared_prompt_tokens
@@ -418,10 +418,10 @@ def instructed(tiny, tmp_path_factory):
 
 def _asked(config, checkpoint, chat=''):
   """Returns the texts of the prompts, start token and all."""
-  work = run.prepare(config)
+  work = inputs.prepare(config)
   with checkpoints.opened(checkpoint) as found:
     tokenizer = found.tokenizer()
-  ids = run.prompt_ids(work, tokenizer, chat)
+  ids = inputs.prompt_ids(work, tokenizer, chat)
   assert all(row[0] == 2 and 2 not in row[1:] for row in ids.values())
   return work, {i: tokenizer.decode(row) for i, row in ids.items()}
 
@@ -467,7 +467,7 @@ def test_how_a_model_is_asked_is_in_the_fingerprint(config, instructed):
   def fingerprint(**changes):
     changed = dataclasses.replace(config, **changes)
     mesh = sharding.make_mesh('')
-    return run.fingerprint(changed, run.prepare(changed), mesh)
+    return inputs.fingerprint(changed, inputs.prepare(changed), mesh)
 
   base = fingerprint()
   for changes in (

@@ -13,8 +13,7 @@ from typing import Any
 
 from wcse_jax import bench, checkpoints, errors, machine
 from wcse_jax.peers import base
-from wcse_jax.sampler import engine
-from wcse_jax.sampler import run as sampling
+from wcse_jax.sampler import engine, inputs
 
 
 # Peer -> (module, what installs it).
@@ -120,10 +119,10 @@ def measure(config: PeersConfig) -> dict[str, Any]:
     InputError: as sampling would, or if a peer is not installed.
   """
   config.validate()
-  work = sampling.prepare(config)
+  work = inputs.prepare(config)
   with checkpoints.opened(config.checkpoint) as found:
     tokenizer = found.tokenizer()
-  ids = sampling.prompt_ids(work, tokenizer, config.chat)
+  ids = inputs.prompt_ids(work, tokenizer, config.chat)
   task = base.Task(
     prompts=tuple(ids[position] for position, _ in work.chosen),
     prefix=engine.Shape.of(ids.values()).prefix,
@@ -135,7 +134,7 @@ def measure(config: PeersConfig) -> dict[str, Any]:
   )
   lengths = [len(prompt) for prompt in task.prompts]
   return {
-    'model': sampling.model_name(config.checkpoint),
+    'model': inputs.model_name(config.checkpoint),
     'cores': os.cpu_count(),
     'threads': _threads(config),
     'work': {

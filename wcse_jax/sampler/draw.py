@@ -59,12 +59,14 @@ def draw(
   temperature and cuts (nats).
   """
   if temperature == 0:
-    _, ids_B1 = largest(logits_BV, 1)
-    return ids_B1[:, 0], _logprobs(logits_BV, ids_B1[:, 0])
+    peak_B1, ids_B1 = largest(logits_BV, 1)
+    tokens_B = ids_B1[:, 0]
+    return tokens_B, _logprobs(logits_BV, tokens_B, peak_B1[:, 0])
   size = logits_BV.shape[-1]
   if top_k:
     kept_BK, ids_BK = largest(logits_BV, min(top_k, size))
-    scale = _Scale(kept_BK[:, 0], temperature, min_p)
+    peak_B = kept_BK[:, 0]
+    scale = _Scale(peak_B, temperature, min_p)
     if top_p < 1:
       mass_BK = scale.mass(kept_BK)
       before_BK = jnp.cumsum(mass_BK, axis=-1) - mass_BK
@@ -74,13 +76,14 @@ def draw(
     place_B = _Blocks(kept_BK, scale).draw(keys_B)
     tokens_B = jnp.take_along_axis(ids_BK, place_B[:, None], axis=-1)[:, 0]
   else:
-    scale = _Scale(jnp.max(logits_BV, axis=-1), temperature, min_p)
+    peak_B = jnp.max(logits_BV, axis=-1)
+    scale = _Scale(peak_B, temperature, min_p)
     blocks = _Blocks(logits_BV, scale)
     if top_p < 1:
       tokens_B = _by_share(logits_BV, keys_B, scale, blocks, top_p)
     else:
       tokens_B = blocks.draw(keys_B)
-  return tokens_B, _logprobs(logits_BV, tokens_B)
+  return tokens_B, _logprobs(logits_BV, tokens_B, peak_B)
 
 
 def largest(x_BV: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
@@ -297,8 +300,9 @@ def _blocks(x_BV: jax.Array, width: int) -> jax.Array:
   return x_BV.reshape(rows, -1, width)
 
 
-def _logprobs(logits_BV: jax.Array, tokens_B: jax.Array) -> jax.Array:
+def _logprobs(
+  logits_BV: jax.Array, tokens_B: jax.Array, peak_B: jax.Array
+) -> jax.Array:
   chosen_B = jnp.take_along_axis(logits_BV, tokens_B[:, None], axis=-1)[:, 0]
-  peak_B = jnp.max(logits_BV, axis=-1)
   whole_B = jnp.sum(jnp.exp(logits_BV - peak_B[:, None]), axis=-1)
   return chosen_B - peak_B - jnp.log(whole_B)

@@ -1,0 +1,225 @@
+"""What a sampling run is asked: settings, problems, prompts; what fixes it."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+import wcse_jax
+from wcse_jax import budget, checkpoints, errors, records, sharding, tasks
+from wcse_jax.sampler import settings
+from wcse_jax.tasks import base
+
+
+@dataclasses.dataclass(kw_only=True)
+class SampleConfig:
+  """A sampling run.
+
+  Attributes:
+    checkpoint: whatever `checkpoints.load` takes.
+    task: one of `tasks.TASKS`.
+    data: folder or file of the set, or `hub:NAME@REVISION`; empty for the
+      task's own source.
+    bad_rows: of the set: `refuse` ends with a report, `skip` leaves them out.
+    split: one of the task's splits, or `validation`.
+    limit: problems, from the start of the split; 0 for all.
+    shots: worked examples before the question.
+    prompts: JSONL of those; empty for the task's own.
+    chat: `on` asks by the checkpoint's chat template, `off` by the plain
+      prompt; empty: as the checkpoint was trained, by its template if it has
+      one.
+    samples_per_problem: samples of each problem.
+    validation_size: training problems that are held out of `train`.
+    seed: of the draws.
+    dtype: `float32` or `bfloat16`, of weights and cache.
+    weights: `int8` holds the weights in int8; empty: as `dtype`.
+    mesh: of the devices that decode together, as `sharding.replica` reads it.
+    sampler: how tokens are drawn.
+  """
+
+  checkpoint: str = 'tiny-wc'
+  task: str = 'arith'
+  data: str = ''
+  bad_rows: str = 'refuse'
+  split: str = 'train'
+  limit: int = 0
+  shots: int = 0
+  prompts: str = ''
+  chat: str = ''
+  samples_per_problem: int = 1
+  validation_size: int = 500
+  seed: int = 0
+  dtype: str = 'bfloat16'
+  weights: str = ''
+  mesh: str = ''
+  sampler: settings.SamplerConfig = dataclasses.field(
+    default_factory=settings.SamplerConfig
+  )
+
+  def validate(self) -> None:
+    """Raises InputError for the first field that is out of range."""
+    for field, least in (
+      ('limit', 0),
+      ('shots', 0),
+      ('samples_per_problem', 1),
+      ('validation_size', 0),
+      ('seed', 0),
+    ):
+      if getattr(self, field) < least:
+        raise errors.InputError(
+          f'{field}: wanted a count >= {least}; got {getattr(self, field)}.'
+        )
+    settings.check_loading(self)
+    self.sampler.validate()
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+  """What is sampled: the problems that a run takes, and the whole split.
+
+  Attributes:
+    task: the task.
+    chosen: (position in the whole split, problem) of the run.
+    prompts: position -> prompt text, of every problem of the split.
+    questions: position -> what a chat model is asked, likewise.
+    shots_sha256: of the worked examples.
+    data_sha256: of the split's problems.
+  """
+
+  task: base.Task
+  chosen: tuple[tuple[int, records.Problem], ...]
+  prompts: dict[int, str]
+  questions: dict[int, str]
+  shots_sha256: str
+  data_sha256: str
+
+
+def prepare(config: SampleConfig) -> Work:
+  """Returns the work of a run; reads the task, never the model."""
+  task = tasks.load(
+    config.task, config.data, config.prompts, bad_rows=config.bad_rows
+  )
+  whole = base.select(
+    task, config.split, validation_size=config.validation_size
+  )
+  shots = task.shots(config.shots)
+  return Work(
+    task=task,
+    chosen=tuple(whole[: config.limit] if config.limit else whole),
+    prompts={i: task.prompt(p.question, shots) for i, p in whole},
+    questions={i: task.ask(p.question, shots) for i, p in whole},
+    shots_sha256=_sha256([f'{s.question}\n{s.target}' for s in shots]),
+    data_sha256=_sha256([problem.to_json() for _, problem in whole]),
+  )
+
+
+def model_name(checkpoint: str) -> str:
+  """Returns the stem under which a checkpoint's samples are kept."""
+  name = checkpoint.rstrip('/').rpartition('/')[2].removesuffix('.gguf')
+  # A hub name may have a revision behind it.
+  return name.partition('@')[0]
+
+
+def fingerprint(config: SampleConfig, work: Work, mesh) -> dict[str, Any]:
+  """Returns all that a sample depends on besides its problem and index."""
+  return {
+    **checkpoints.fingerprint(config.checkpoint),
+    'task': config.task,
+    'split': config.split,
+    'validation_size': config.validation_size,
+    'data_sha256': work.data_sha256,
+    'shots': config.shots,
+    'shots_sha256': work.shots_sha256,
+    'prompt_sha256': _sha256([work.task.prompt('', []), work.task.ask('')]),
+    'chat': config.chat,
+    'weights_in': config.weights or config.dtype,
+    'stop': list(work.task.stop),
+    'seed': config.seed,
+    'sampler': config.sampler.fingerprint(),
+    'dtype': config.dtype,
+    'mesh': sharding.describe(mesh),
+    'versions': {
+      'wcse_jax': wcse_jax.__version__,
+      'jax': jax.__version__,
+      'jaxlib': importlib.metadata.version('jaxlib'),
+    },
+  }
+
+
+def by_template(tokenizer, chat: str = '') -> bool:
+  """Returns whether a model is asked by its chat template."""
+  return chat == 'on' or (not chat and tokenizer.prompt_format == 'chat')
+
+
+def stop_strings(task: base.Task, tokenizer, chat: str = '') -> tuple[str, ...]:
+  """Returns what ends a sample of a model that is asked in this way."""
+  if task.chat_stop is not None and by_template(tokenizer, chat):
+    return task.chat_stop
+  return task.stop
+
+
+def prompt_ids(
+  work: Work, tokenizer, chat: str = ''
+) -> dict[int, tuple[int, ...]]:
+  """Returns position -> prompt tokens, of every problem of the split.
+
+  Args:
+    work: the problems.
+    tokenizer: of the model that is asked.
+    chat: see `SampleConfig`.
+  """
+  if by_template(tokenizer, chat):
+    ids = tokenizer.chats(
+      [[{'role': 'user', 'content': q}] for q in work.questions.values()]
+    )
+  else:
+    ids = tokenizer.prompts(list(work.prompts.values()))
+  return dict(zip(work.prompts, map(tuple, ids), strict=True))
+
+
+def tokens(rows: Sequence[records.Sample]) -> dict[str, int]:
+  """Returns the tokens of a shard's samples: prompts once each, and drawn.
+
+  The shared prefix, once a run, is left out.
+  """
+  own = {r.problem_id: r.prompt_tokens - r.shared_prompt_tokens for r in rows}
+  return {
+    'prefill_tokens': sum(own.values()),
+    'decode_tokens': sum(r.output_tokens for r in rows),
+  }
+
+
+def flops(model_config, rows: Sequence[records.Sample]) -> int:
+  """Returns the exact FLOPs of samples as the engine draws them.
+
+  A prompt is prefilled once for all its samples, but for its last token, which
+  the first decode step takes.  The shared prefix, once a run, is left out: its
+  share of a shard is less than a thousandth of a run of any size.
+  """
+  prompts = {r.problem_id: r for r in rows}
+  prefill = sum(
+    budget.forward_flops(
+      model_config,
+      r.prompt_tokens - 1 - r.shared_prompt_tokens,
+      r.shared_prompt_tokens,
+      logits=0,
+    )
+    for r in prompts.values()
+  )
+  decode = sum(
+    budget.forward_flops(model_config, r.output_tokens, r.prompt_tokens - 1)
+    for r in rows
+  )
+  return prefill + decode
+
+
+def _sha256(parts: Sequence[str]) -> str:
+  whole = hashlib.sha256()
+  for part in parts:
+    data = part.encode()
+    whole.update(len(data).to_bytes(8, 'big'))
+    whole.update(data)
+  return whole.hexdigest()
