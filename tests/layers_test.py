@@ -104,6 +104,7 @@ HOST = (
   'sampler',
   'sampler.schedule',
   'sampler.settings',
+  'sampler.shapes',
   'sft.settings',
   'report.html',
   'report.auditpage',

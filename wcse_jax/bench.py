@@ -18,7 +18,15 @@ from flax import nnx
 from jax.experimental.compilation_cache import compilation_cache
 
 from wcse_jax import budget, checkpoints, errors, machine, sharding
-from wcse_jax.sampler import draw, engine, inputs, programs, settings
+from wcse_jax.sampler import (
+  device,
+  draw,
+  engine,
+  inputs,
+  programs,
+  settings,
+  shapes,
+)
 
 
 # An id that is never drawn.
@@ -89,7 +97,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
   if not config.end_tokens:
     tokenizer.end_ids = _NEVER
   ids = inputs.prompt_ids(work, tokenizer, config.chat)
-  shape = engine.Shape.of(ids.values())
+  shape = shapes.Shape.of(ids.values())
   requests = [
     settings.Request(problem.id, index, ids[position])
     for position, problem in work.chosen
@@ -140,7 +148,7 @@ def _compiling(make, requests) -> dict[str, float]:
         jax.config.update(name, value)
       jax.config.update('jax_compilation_cache_dir', folder)
       for name in ('cold', 'persistent'):
-        engine.forget_programs()
+        device.forget_programs()
         compilation_cache.reset_cache()
         sampler = make()
         list(sampler.generate(requests))
@@ -201,7 +209,7 @@ def _parts(config: BenchConfig, model, shape, ids, rates) -> dict[str, Any]:
     flops = budget.forward_flops(cfg, start, logits=0)
     found['prefix'] = {'tokens': start, **share(flops, took)}
   rest = int(statistics.median(len(p) - start for p in ids.values()))
-  length = engine.prefilled_length(rest, shape)
+  length = shape.prefilled(rest)
   rows = config.sampler.prefill_batch
   tokens_PT = jnp.ones((rows, length), jnp.int32)
   took = machine.median_seconds(
@@ -221,7 +229,7 @@ def _decode(config, graph, weights, before, shape, rest, rates):
   """Returns the figures of one decode step, half of the tokens drawn."""
   c, start = config.sampler, len(shape.prefix)
   model = nnx.merge(graph, weights)
-  places = engine.places(shape, c.max_new_tokens)
+  places = shape.places(c.max_new_tokens)
   own = min(rest + c.max_new_tokens // 2, places - _STEPS)
   state = programs.empty(
     weights,

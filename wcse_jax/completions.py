@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from wcse_jax import checkpoints
 from wcse_jax import server as servers
-from wcse_jax.sampler import settings
+from wcse_jax.sampler import settings, shapes
 
 
 COSTS = ('prefill_tokens', 'decode_tokens', 'flops', 'chip_seconds')
@@ -129,7 +129,7 @@ class Checkpoint:
     )
     if self._beginnings:
       ids = self._ids(self._beginnings)
-      self._prefix = engine.Shape.of(ids).prefix
+      self._prefix = shapes.Shape.of(ids).prefix
     # For what it refuses.
     engine.Sampler(self._model, self._tokenizer, self._sampler)
 
@@ -171,7 +171,6 @@ class Checkpoint:
 
   def _shape(self, ids: Sequence[int]):
     """Returns the padded shape of a prompt; None where it does not fit."""
-    from wcse_jax.sampler import engine
 
     prefix = self._prefix
     if len(ids) <= len(prefix) or tuple(ids[: len(prefix)]) != prefix:
@@ -183,7 +182,7 @@ class Checkpoint:
     if suffix > most:
       return None
     padded = max(_LEAST_LENGTH, 1 << (suffix - 1).bit_length())
-    return engine.Shape(prefix, min(padded, most))
+    return shapes.Shape(prefix, min(padded, most))
 
   def _drawn(self, shape, requests: Sequence[settings.Request]):
     """Yields the replies as samples, and books their cost."""

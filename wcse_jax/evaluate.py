@@ -7,7 +7,7 @@ from typing import Any
 
 from wcse_jax import checkpoints, errors, records, runlog, sharding, storage
 from wcse_jax.metrics import intervals
-from wcse_jax.sampler import engine, inputs, settings
+from wcse_jax.sampler import engine, inputs, settings, shapes
 from wcse_jax.tasks import parallel
 
 
@@ -146,7 +146,7 @@ class Evaluator:
       config.sampler,
       seed=config.seed,
       stop=inputs.stop_strings(work.task, tokenizer, config.chat),
-      shape=engine.Shape.of(ids.values()),
+      shape=shapes.Shape.of(ids.values()),
     )
     requests = [
       settings.Request(problem.id, index, ids[position])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wcse_jax import checkpoints, errors, sharding
-from wcse_jax.sampler import draw, engine, settings
+from wcse_jax.sampler import draw, engine, settings, shapes
 
 
 _CONFIG = settings.SamplerConfig(
@@ -55,7 +55,7 @@ def generate(loaded, prompts):
 
   def generate(requests, *, ends=_NEVER, config=_CONFIG, **more):
     used = _with_ends(tokenizer, ends)
-    more = {'shape': engine.Shape.of(prompts), **more}
+    more = {'shape': shapes.Shape.of(prompts), **more}
     sampler = engine.Sampler(model, used, config, **more)
     rows = list(sampler.generate(requests))
     found = {(row.problem_id, row.index): row for row in rows}
@@ -125,9 +125,9 @@ def test_seed_problem_and_index_each_give_other_tokens(generate, prompts, free):
 
 
 def test_a_shared_prefix_changes_no_token(generate, requests, prompts, free):
-  shape = engine.Shape.of(prompts)
+  shape = shapes.Shape.of(prompts)
   assert len(shape.prefix) >= 3
-  cold = engine.Shape((), shape.suffix_tokens + 16)
+  cold = shapes.Shape((), shape.suffix_tokens + 16)
   found = generate(requests[:8], shape=cold)
   for key, row in found.items():
     assert row.tokens == free[key].tokens
@@ -186,7 +186,7 @@ def test_a_sample_says_how_it_came_about(loaded, prompts, requests, free):
   for request in requests:
     row = free[request.problem_id, request.index]
     assert row.prompt_tokens == len(request.prompt)
-    assert row.shared_prompt_tokens == len(engine.Shape.of(prompts).prefix)
+    assert row.shared_prompt_tokens == len(shapes.Shape.of(prompts).prefix)
     assert row.output_tokens == len(row.tokens) == 16
     assert row.finish_reason == 'length'
     assert row.text == loaded[1].decode(row.tokens)
@@ -326,7 +326,7 @@ def test_more_than_the_model_has_positions_for_is_refused(
 def test_a_prompt_that_does_not_fit_the_shape_is_refused(
   loaded, prompts, nothing_compiled
 ):
-  shape = engine.Shape.of(prompts)
+  shape = shapes.Shape.of(prompts)
   sampler = engine.Sampler(*loaded, _CONFIG, shape=shape)
   filler = (9,) * shape.suffix_tokens
   for prompt in (
@@ -345,7 +345,7 @@ def test_a_prompt_that_does_not_fit_the_shape_is_refused(
 def test_a_refused_request_disturbs_no_other(loaded, prompts, requests, free):
   model, tokenizer = loaded
   used = _with_ends(tokenizer, _NEVER)
-  shape = engine.Shape.of(prompts)
+  shape = shapes.Shape.of(prompts)
   sampler = engine.Sampler(model, used, _CONFIG, shape=shape)
   long = settings.Request('long', 0, requests[0].prompt + (9,) * 99)
   rows = sampler.generate([requests[0], long, *requests[1:]])
@@ -360,7 +360,7 @@ def test_a_refused_request_disturbs_no_other(loaded, prompts, requests, free):
 def test_slots_that_memory_cannot_hold_are_refused(
   loaded, prompts, requests, monkeypatch, nothing_compiled
 ):
-  shape = engine.Shape.of(prompts)
+  shape = shapes.Shape.of(prompts)
   sampler = engine.Sampler(*loaded, _CONFIG, shape=shape)
   need = sampler.need(shape)
   free = need.prompts + need.slot * (_CONFIG.slots - 1)
@@ -374,29 +374,6 @@ def test_slots_that_memory_cannot_hold_are_refused(
   monkeypatch.setattr(engine.machine, 'free_memory', lambda device: 1000)
   with pytest.raises(errors.InputError, match='not one slot would fit'):
     list(sampler.generate(requests))
-
-
-@pytest.mark.parametrize(
-  ('prompts', 'prefix'),
-  [
-    ([(2, 5, 6), (2, 5, 7, 8)], (2, 5)),
-    # The last token of a prompt is not of the prefix.
-    ([(2, 5), (2, 5, 7)], (2,)),
-    ([(2, 5, 6)], (2, 5)),
-    ([(3, 5), (4, 5)], ()),
-    ([(2,), (2, 2)], ()),
-  ],
-)
-def test_the_prefix_is_what_all_prompts_begin_with(prompts, prefix):
-  shape = engine.Shape.of(prompts)
-  assert shape.prefix == prefix
-  longest = max(len(prompt) for prompt in prompts)
-  assert shape.suffix_tokens >= longest - len(prefix)
-
-
-def test_a_shape_of_nothing_is_refused():
-  with pytest.raises(errors.InputError, match=r'prompts: wanted at least one'):
-    engine.Shape.of([])
 
 
 @pytest.mark.parametrize(
@@ -416,7 +393,7 @@ def test_a_mesh_draws_the_same_but_for_near_ties(
   model, tokenizer = checkpoints.load(tiny, mesh=mesh)
   greedy = dataclasses.replace(_CONFIG, temperature=0.0, prefill_batch=8)
   requests = [r for r in requests if r.index == 0]
-  shape = engine.Shape.of(prompts)
+  shape = shapes.Shape.of(prompts)
   tokenizer = _with_ends(tokenizer, _NEVER)
   sampler = engine.Sampler(model, tokenizer, greedy, shape=shape)
   lengths = {r.problem_id: len(r.prompt) for r in requests}

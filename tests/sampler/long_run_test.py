@@ -42,7 +42,7 @@ sampler = engine.Sampler(
   tokenizer,
   config.sampler,
   stop=work.task.stop,
-  shape=engine.Shape.of(ids.values()),
+  shape=shapes.Shape.of(ids.values()),
 )
 requests = [
   settings.Request(problem.id, index, ids[position])

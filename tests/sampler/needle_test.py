@@ -15,7 +15,7 @@ import pytest
 
 import wcse_jax
 from wcse_jax.models import cache
-from wcse_jax.sampler import engine, schedule, settings
+from wcse_jax.sampler import engine, schedule, settings, shapes
 
 
 _CONFIG = settings.SamplerConfig(
@@ -90,7 +90,7 @@ def _sampler(loaded, prompts, chunk=_CONFIG.chunk, stop=()):
   tokenizer = copy.copy(tokenizer)
   tokenizer.end_ids = _NEVER
   config = dataclasses.replace(_CONFIG, chunk=chunk)
-  shape = engine.Shape.of(prompts)
+  shape = shapes.Shape.of(prompts)
   return engine.Sampler(model, tokenizer, config, shape=shape, stop=stop)
 
 
@@ -224,7 +224,7 @@ def test_a_prefix_that_was_there_before_changes_nothing(tiny, loaded, prompts):
   # Warm: the process has computed the prefix, and other runs' prefixes.
   sampler = _sampler(loaded, prompts)
   haystack = _mix(random.Random(1), prompts)
-  assert len(engine.Shape.of(prompts).prefix) >= 3
+  assert len(shapes.Shape.of(prompts).prefix) >= 3
   list(_sampler(loaded, prompts[:2]).generate([_needle(prompts)]))
   list(sampler.generate(haystack))
   warm = _found(sampler, [_needle(prompts)])

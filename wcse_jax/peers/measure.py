@@ -13,7 +13,7 @@ from typing import Any
 
 from wcse_jax import bench, checkpoints, errors, machine
 from wcse_jax.peers import base
-from wcse_jax.sampler import engine, inputs
+from wcse_jax.sampler import inputs, shapes
 
 
 # Peer -> (module, what installs it).
@@ -125,7 +125,7 @@ def measure(config: PeersConfig) -> dict[str, Any]:
   ids = inputs.prompt_ids(work, tokenizer, config.chat)
   task = base.Task(
     prompts=tuple(ids[position] for position, _ in work.chosen),
-    prefix=engine.Shape.of(ids.values()).prefix,
+    prefix=shapes.Shape.of(ids.values()).prefix,
     samples=config.samples_per_problem,
     new_tokens=config.sampler.max_new_tokens,
     temperature=config.sampler.temperature,

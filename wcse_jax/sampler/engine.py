@@ -14,7 +14,7 @@ the device works on.
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -25,11 +25,17 @@ from wcse_jax import errors, machine, records, sharding
 from wcse_jax import tokenizer as tokenizers
 from wcse_jax.kernels import decode
 from wcse_jax.models import transformer
-from wcse_jax.sampler import memory, programs, schedule, settings, stopping
+from wcse_jax.sampler import (
+  device,
+  memory,
+  programs,
+  schedule,
+  settings,
+  shapes,
+  stopping,
+)
 
 
-# Padded lengths are rounded up to this, so that few shapes are compiled.
-_ROUND = 16
 # Slots that one insertion fills: the smaller number where it does.
 _INSERTS = (8, 64)
 # The device is visited when this share of the slots has ended, and at least
@@ -38,34 +44,6 @@ _SPARE = 1 / 32
 _PATIENCE = 2.0
 # Steps of the first visit, of which it is not known how long they take.
 _FIRST = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Shape:
-  """The padded shape of a run, taken from the whole split.
-
-  Attributes:
-    prefix: token ids that every prompt starts with; prefilled once.
-    suffix_tokens: longest rest of a prompt, padded.
-  """
-
-  prefix: tuple[int, ...]
-  suffix_tokens: int
-
-  @classmethod
-  def of(cls, prompts: Iterable[Sequence[int]]) -> 'Shape':
-    """Returns the shape for these prompts: all of the split, not a part."""
-    prompts = [tuple(prompt) for prompt in prompts]
-    if not prompts:
-      raise errors.InputError('prompts: wanted at least one; got none.')
-    low, high = min(prompts), max(prompts)
-    # The last token of a prompt is fed by the first decode step.
-    most = min(len(prompt) for prompt in prompts) - 1
-    shared = 0
-    while shared < most and low[shared] == high[shared]:
-      shared += 1
-    longest = max(len(prompt) for prompt in prompts)
-    return cls(low[:shared], _padded(max(longest - shared, 1)))
 
 
 @dataclasses.dataclass
@@ -92,9 +70,6 @@ class Sampler:
 
   Attributes:
     decode_tokens: tokens drawn so far that went into a sample.
-    device_seconds: time in which the device worked, compiling left out.
-    host_seconds: time in which it waited for the host.
-    compile_seconds: time in which programs were compiled, or read from a cache.
     busy: mean share of slots that drew a token in a decode step, while samples
       were waiting for a slot (the last drain is left out; where no sample ever
       waited, all steps).
@@ -108,7 +83,7 @@ class Sampler:
     *,
     seed: int = 0,
     stop: Sequence[str] = (),
-    shape: Shape | None = None,
+    shape: shapes.Shape | None = None,
   ):
     """Args: `shape` from the whole split; None takes it from the requests."""
     config.validate()
@@ -130,17 +105,28 @@ class Sampler:
       {layer.head_dim for layer in model.config.layers},
     )
     self.decode_tokens = 0
-    self.device_seconds = 0.0
-    self.host_seconds = 0.0
-    self.compile_seconds = 0.0
     self._full = np.zeros(2, np.int64)
     self._drain = np.zeros(2, np.int64)
-    self._since: float | None = None
-    self._idle: float | None = None
+    self._device = device.Device()
     # Seconds of a decode step, as the last visit took them.
     self._pace: float | None = None
     # Processes that decode together must take the same steps.
     self._alone = model.mesh is None or not model.mesh.is_multi_process
+
+  @property
+  def device_seconds(self) -> float:
+    """Time in which the device worked, compiling left out."""
+    return self._device.seconds
+
+  @property
+  def host_seconds(self) -> float:
+    """Time in which the device waited for the host."""
+    return self._device.host_seconds
+
+  @property
+  def compile_seconds(self) -> float:
+    """Time in which programs were compiled, or read from a cache."""
+    return self._device.compile_seconds
 
   @property
   def tokens_per_second(self) -> float:
@@ -170,23 +156,25 @@ class Sampler:
     requests = list(requests)
     if not requests:
       return
-    shape = self._shape or Shape.of(request.prompt for request in requests)
+    shape = self._shape or shapes.Shape.of(
+      request.prompt for request in requests
+    )
     self.check(shape)
-    fitting = [request for request in requests if _fits(request, shape)]
+    fitting = [request for request in requests if shape.fits(request.prompt)]
     if fitting:
       yield from self._generate(fitting, shape)
     for request in requests:
-      if not _fits(request, shape):
+      if not shape.fits(request.prompt):
         start = len(shape.prefix)
         raise errors.InputError(
           f'prompt of {request.problem_id}: wanted {start + 1} to '
-          f'{start + shape.suffix_tokens} tokens behind the shared prefix; '
+          f'{shape.longest} tokens behind the shared prefix; '
           f'got {len(request.prompt)}; {len(requests) - len(fitting)} of '
           f'{len(requests)} requests drew nothing.'
         )
 
   def _generate(
-    self, requests: Sequence[settings.Request], shape: Shape
+    self, requests: Sequence[settings.Request], shape: shapes.Shape
   ) -> Iterator[records.Sample]:
     config = self._config
     start = len(shape.prefix)
@@ -194,20 +182,20 @@ class Sampler:
       requests,
       slots=config.slots,
       prompts=config.prefill_batch,
-      length=lambda prompt: prefilled_length(len(prompt) - start, shape),
+      length=lambda prompt: shape.prefilled(len(prompt) - start),
     )
     before = None
     if shape.prefix:
       tokens_U = self._put(np.array(shape.prefix, np.int32))
-      before = self._run(
+      before = self._device.run(
         programs.prefix, self._weights, tokens_U, graph=self._graph
       )
-    state = self._run(
+    state = self._device.run(
       programs.empty,
       self._weights,
       graph=self._graph,
       slots=config.slots,
-      places=places(shape, config.max_new_tokens),
+      places=shape.places(config.max_new_tokens),
       limit=config.max_new_tokens,
     )
     rows: dict[int, Any] = {}
@@ -224,22 +212,21 @@ class Sampler:
         yield from self._samples(ended.pop(), shape)
       if plan.short:
         self._prefill(plan, rows, before, shape)
-      visit = self._wait(visit)
+      visit = self._device.wait(visit)
       self._pace = (time.perf_counter() - began) / max(1, int(visit.steps))
       book = self._full if waiting else self._drain
       book += (int(visit.busy), int(visit.steps) * config.slots)
       ended += self._collect(plan, state, visit)
-    self._settle()
-    self._idle = None
+    self._device.rest()
     while ended:
       yield from self._samples(ended.pop(), shape)
 
-  def check(self, shape: Shape) -> None:
+  def check(self, shape: shapes.Shape) -> None:
     """Raises InputError if the slots cannot hold prompts of a shape.
 
     They may be too long for the model, or for the device's memory.
     """
-    longest = len(shape.prefix) + shape.suffix_tokens
+    longest = shape.longest
     limit = self._model.config.max_positions
     need = longest + self._config.max_new_tokens
     if need > limit:
@@ -252,12 +239,12 @@ class Sampler:
     # The weights are there already.
     memory.check(
       dataclasses.replace(self.need(shape), weights=0),
-      machine.free_memory(self._device),
+      self._free_memory(),
       rows,
-      places(shape, self._config.max_new_tokens),
+      shape.places(self._config.max_new_tokens),
     )
 
-  def need(self, shape: Shape) -> memory.Need:
+  def need(self, shape: shapes.Shape) -> memory.Need:
     """Returns the memory that a device needs for prompts of a shape."""
     mesh = self._model.mesh
     return memory.need(
@@ -270,20 +257,19 @@ class Sampler:
       mesh=None if mesh is None else mesh.shape,
     )
 
-  def described(self, shape: Shape) -> str:
+  def described(self, shape: shapes.Shape) -> str:
     """Returns one line on the memory that prompts of a shape need."""
     return memory.describe(
       self.need(shape),
-      machine.free_memory(self._device),
-      places(shape, self._config.max_new_tokens),
+      self._free_memory(),
+      shape.places(self._config.max_new_tokens),
     )
 
-  @property
-  def _device(self) -> jax.Device:
+  def _free_memory(self) -> int | None:
     mesh = self._model.mesh
-    return jax.local_devices()[0] if mesh is None else mesh.local_devices[0]
+    return machine.free_memory(None if mesh is None else mesh.local_devices[0])
 
-  def _fill(self, plan, rows, state, before, shape: Shape):
+  def _fill(self, plan, rows, state, before, shape: shapes.Shape):
     """Returns the state with the free slots filled, as far as there is work."""
     while plan.free and plan.waiting:
       if not plan.ready:
@@ -292,7 +278,7 @@ class Sampler:
       size = next((n for n in _INSERTS if len(placed) <= n), _INSERTS[-1])
       for i in range(0, len(placed), size):
         part = placed[i : i + size]
-        state = self._run(
+        state = self._device.run(
           programs.insert,
           state,
           rows[placed[0].batch],
@@ -303,7 +289,7 @@ class Sampler:
         del rows[number]
     return state
 
-  def _prefill(self, plan, rows, before, shape: Shape) -> None:
+  def _prefill(self, plan, rows, before, shape: shapes.Shape) -> None:
     """Prefills the next prompts, if there are any left."""
     batch = plan.prefill()
     if batch is None:
@@ -314,7 +300,7 @@ class Sampler:
       # The last token is fed by the first decode step.
       rest = prompt[start:-1]
       tokens[row, : len(rest)] = rest
-    rows[batch.number] = self._run(
+    rows[batch.number] = self._device.run(
       programs.prefill,
       self._weights,
       before,
@@ -332,7 +318,7 @@ class Sampler:
     spare = max(1, int(config.slots * _SPARE))
     if not plan.waiting:
       spare = max(spare, config.slots // 4)
-    return self._run(
+    return self._device.run(
       programs.decode,
       self._weights,
       state,
@@ -387,7 +373,7 @@ class Sampler:
       padded[: len(part)] = part
       yield (
         part,
-        *self._run(
+        *self._device.run(
           programs.take,
           state.tokens_BT,
           state.logprobs_BT,
@@ -399,32 +385,6 @@ class Sampler:
   def _put(self, array) -> jax.Array:
     """Returns a host array where the programs take it from."""
     return sharding.replicate(array, self._model.mesh)
-
-  def _run(self, program, *args, **static):
-    """Starts a program; books the time since which the device has worked."""
-    began = time.perf_counter()
-    if self._idle is not None:
-      self.host_seconds += began - self._idle
-      self._idle = None
-    compiled = _compiled(program, args, static)
-    now = time.perf_counter()
-    self.compile_seconds += now - began
-    # Compiling is not the device's work, whatever it does meanwhile.
-    self._since = now if self._since is None else self._since + now - began
-    return compiled(*args)
-
-  def _wait(self, visit):
-    """Returns what the host is told, when the device has come to it."""
-    found = jax.device_get(visit)
-    self._settle()
-    return found
-
-  def _settle(self) -> None:
-    """Books the time in which the device worked."""
-    if self._since is not None:
-      self._idle = time.perf_counter()
-      self.device_seconds += self._idle - self._since
-      self._since = None
 
   def _arrays(
     self, placed: Sequence[schedule.Placement], size: int, start: int
@@ -445,7 +405,9 @@ class Sampler:
       self._put(a) for a in (slots, rows, tokens, own, problems, samples, seed)
     )
 
-  def _samples(self, ended: _Ended, shape: Shape) -> Iterator[records.Sample]:
+  def _samples(
+    self, ended: _Ended, shape: shapes.Shape
+  ) -> Iterator[records.Sample]:
     """Yields the samples that ended at one visit."""
     tokens_IT, logprobs_IT = jax.device_get(
       (ended.tokens_IT, ended.logprobs_IT)
@@ -499,58 +461,6 @@ def _parts(mesh) -> int:
   return mesh.shape['data'] * mesh.shape['fsdp']
 
 
-def _fits(request: settings.Request, shape: Shape) -> bool:
-  start = len(shape.prefix)
-  return (
-    request.prompt[:start] == shape.prefix
-    and start < len(request.prompt) <= start + shape.suffix_tokens
-  )
-
-
-def places(shape: Shape, max_new_tokens: int) -> int:
-  """Returns the own positions that a slot may reach, padded."""
-  return _padded(shape.suffix_tokens + max_new_tokens)
-
-
-def prefilled_length(rest: int, shape: Shape) -> int:
-  """Returns the padded length of a prompt's prefill.
-
-  Args:
-    rest: its tokens behind the shared prefix.
-    shape: of the run.
-  """
-  length = _ROUND
-  while length < rest - 1:
-    # Powers of two, and what lies half way between them.
-    power = 1 << (length.bit_length() - 1)
-    length = 2 * power if length > power else power * 3 // 2
-  return min(length, shape.suffix_tokens)
-
-
 def problem_number(problem_id: str) -> int:
   """Returns the 32-bit number by which a problem's noise is keyed."""
   return int.from_bytes(hashlib.sha256(problem_id.encode()).digest()[:4])
-
-
-def _padded(count: int) -> int:
-  return -(-count // _ROUND) * _ROUND
-
-
-# Compiled programs by shape, for every sampler of this process.
-_COMPILED: dict[Any, Callable[..., Any]] = {}
-
-
-def forget_programs() -> None:
-  """Forgets what was compiled: the next samplers compile anew."""
-  _COMPILED.clear()
-  jax.clear_caches()
-
-
-def _compiled(program, args, static: dict[str, Any]) -> Callable[..., Any]:
-  """Returns a program compiled for arguments of these shapes and places."""
-  leaves, tree = jax.tree.flatten(args)
-  kinds = tuple((x.shape, x.dtype, x.sharding) for x in leaves)
-  key = (program, tree, kinds, tuple(static.items()))
-  if key not in _COMPILED:
-    _COMPILED[key] = program.lower(*args, **static).compile()
-  return _COMPILED[key]

@@ -23,7 +23,7 @@ from wcse_jax import (
   sharding,
   storage,
 )
-from wcse_jax.sampler import engine, inputs, memory, settings
+from wcse_jax.sampler import engine, inputs, memory, settings, shapes
 
 
 # How long what another process wrote may take to be seen (seconds).
@@ -202,7 +202,7 @@ def _draw(
 ) -> None:
   """Draws shards; each is published as soon as it is whole, if it `writes`."""
   ids = inputs.prompt_ids(work, tokenizer, config.chat)
-  shape = engine.Shape.of(ids.values())
+  shape = shapes.Shape.of(ids.values())
   sampler = engine.Sampler(
     model,
     tokenizer,
