@@ -26,14 +26,11 @@ SMALL = bench.BenchConfig(
 
 
 @pytest.fixture(scope='module')
-def found(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('trace')
-  config = dataclasses.replace(SMALL, profile=str(folder))
-  return bench.bench(config), folder
+def figures():
+  return bench.bench(SMALL)
 
 
-def test_the_work_is_all_done(found):
-  figures, _ = found
+def test_the_work_is_all_done(figures):
   assert figures['requests'] == 18
   whole = figures['whole']
   assert whole['tokens'] == 18 * 8
@@ -46,8 +43,7 @@ def test_the_work_is_all_done(found):
   assert figures['peak_host_bytes'] > 10**8
 
 
-def test_shares_are_of_the_machine_measured(found):
-  figures, _ = found
+def test_shares_are_of_the_machine_measured(figures):
   rate = figures['machine']['matrix']
   for name in ('prefix', 'prefill'):
     part = figures[name]
@@ -67,12 +63,7 @@ def test_shares_are_of_the_machine_measured(found):
   assert decode['flops'] > SMALL.sampler.slots * least
 
 
-def test_a_trace_is_written(found):
-  _, folder = found
-  assert any(folder.rglob('*.xplane.pb'))
-
-
-def test_the_command():
+def test_the_command_writes_a_trace(tmp_path):
   done = subprocess.run(
     [
       sys.executable,
@@ -82,16 +73,25 @@ def test_the_command():
       '--config.repeats=1',
       '--config.sampler.max_new_tokens=4',
       '--config.sampler.slots=4',
+      f'--profile={tmp_path}',
     ],
     cwd=ROOT,
-    env=os.environ | {'XLA_FLAGS': ''},
+    env=os.environ | {'XLA_FLAGS': '', 'JAX_PLATFORMS': 'cpu'},
     capture_output=True,
     text=True,
     check=True,
   )
   assert json.loads(done.stdout)['requests'] == 4
+  assert any(tmp_path.rglob('*.xplane.pb'))
 
 
 def test_no_repeat_is_refused():
   with pytest.raises(errors.InputError, match='repeats: wanted a count >= 1'):
     bench.bench(dataclasses.replace(SMALL, repeats=0))
+
+
+def test_a_trace_beside_a_library_without_its_tpu_is_refused(monkeypatch):
+  pytest.importorskip('libtpu')
+  monkeypatch.delenv('JAX_PLATFORMS')
+  with pytest.raises(errors.InputError, match='wanted JAX_PLATFORMS=cpu'):
+    dataclasses.replace(SMALL, profile='folder').validate()

@@ -5,6 +5,8 @@ is the median of some repeats; compiling is left out and told apart.
 """
 
 import dataclasses
+import importlib.util
+import os
 import resource
 import statistics
 import sys
@@ -14,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.experimental.compilation_cache import compilation_cache
 
@@ -62,6 +65,15 @@ class BenchConfig(inputs.SampleConfig):
       raise errors.InputError(
         f'repeats: wanted a count >= 1; got {self.repeats}.'
       )
+    if self.profile and not os.environ.get('JAX_PLATFORMS'):
+      tpu = jax.default_backend() == 'tpu'
+      if not tpu and importlib.util.find_spec('libtpu'):
+        # The profiler would crash on the library that found no TPU.
+        raise errors.InputError(
+          'profile: libtpu is installed and there is no TPU: wanted '
+          f'JAX_PLATFORMS={jax.default_backend()} in the environment; got '
+          'nothing.'
+        )
 
 
 def bench(config: BenchConfig) -> dict[str, Any]:
@@ -78,7 +90,8 @@ def bench(config: BenchConfig) -> dict[str, Any]:
     tokens drawn, with the least bytes it must read (weights, filled cache and
     prefix once), the time that either limit would take, and `share` of the
     larger one.
-  - `draw`: the part of a step that turns logits into tokens.
+  - `draw`: the part of a step that turns logits into tokens, on logits of a
+    prompt's positions.
 
   Raises:
     InputError: as sampling would.
@@ -221,7 +234,7 @@ def _parts(config: BenchConfig, model, shape, ids, rates) -> dict[str, Any]:
   flops = rows * budget.forward_flops(cfg, length, start, logits=0)
   found['prefill'] = {'tokens': rows * length, **share(flops, took)}
   found['decode'] = _decode(config, graph, weights, before, shape, rest, rates)
-  found['draw'] = _draw(config, cfg, found['decode']['seconds'])
+  found['draw'] = _draw(config, model, ids, found['decode']['seconds'])
   return found
 
 
@@ -297,11 +310,17 @@ def _decode(config, graph, weights, before, shape, rest, rates):
   }
 
 
-def _draw(config, cfg, step: float) -> dict[str, float]:
+def _draw(config, model, ids, step: float) -> dict[str, float]:
   c = config.sampler
-  logits_BV = 3 * jax.random.normal(
-    jax.random.key(0), (c.slots, cfg.vocab_size)
-  )
+  # Of a prompt's own positions: how long a draw takes depends on how peaked
+  # the distributions are.
+  prompt_T = np.array(next(iter(ids.values())), np.int32)
+  at_B = np.linspace(0, len(prompt_T) - 1, c.slots).astype(np.int32)
+  logits_BV = jax.jit(
+    lambda model, tokens_T, at_B: model.logits(
+      model.hidden(tokens_T[None])[:, at_B]
+    )[0]
+  )(model, prompt_T, at_B)
   keys_B = jax.vmap(jax.random.key)(jnp.arange(c.slots, dtype=jnp.uint32))
   drawn = jax.jit(
     lambda logits_BV, keys_B: draw.draw(

@@ -11,8 +11,9 @@ row's draw depends on its own key and logits alone.  The tokens stand in the
 order of their ids; where `top_k` cuts, in that of falling probability.  Of many
 tokens one number draws a block of about 512 and a second one a token of the
 block: a float32 number has 23 bits, too few to tell 262,144 tokens apart.
-Where `top_p` cuts alone, a token of all is drawn until it is one of the set;
-after 8 turns one of the set itself.
+Where `top_p` cuts alone and leaves of a large vocabulary some of the 256 most
+probable tokens, they stand in falling order as with `top_k`; else a token of
+all is drawn until it is one of the set, after 8 turns one of the set itself.
 
 Nothing sorts a large vocabulary.  Its logits are taken in blocks: what is
 sought lies in the blocks of the largest maxima, or of a known sum.
@@ -27,6 +28,8 @@ import numpy as np
 _SMALL = 4096
 # More than these most probable tokens are not sought by blocks.
 _MOST = 1024
+# Most probable tokens among which the `top_p` set is sought first.
+_LIKELY = 256
 # Draws of a row from all tokens, in search of one of the `top_p` set.
 _TURNS = 8
 # Width of the blocks of which sums are taken, about.
@@ -68,13 +71,9 @@ def draw(
     peak_B = kept_BK[:, 0]
     scale = _Scale(peak_B, temperature, min_p)
     if top_p < 1:
-      mass_BK = scale.mass(kept_BK)
-      before_BK = jnp.cumsum(mass_BK, axis=-1) - mass_BK
-      whole_B1 = jnp.sum(mass_BK, axis=-1, keepdims=True)
-      # What is cut off has no mass.
-      kept_BK = jnp.where(before_BK < top_p * whole_B1, kept_BK, -jnp.inf)
-    place_B = _Blocks(kept_BK, scale).draw(keys_B)
-    tokens_B = jnp.take_along_axis(ids_BK, place_B[:, None], axis=-1)[:, 0]
+      level_B = top_p * jnp.sum(scale.mass(kept_BK), axis=-1)
+      kept_BK, _ = _cut(kept_BK, scale, level_B)
+    tokens_B = _of_kept(kept_BK, ids_BK, scale, keys_B)
   else:
     peak_B = jnp.max(logits_BV, axis=-1)
     scale = _Scale(peak_B, temperature, min_p)
@@ -98,18 +97,24 @@ def largest(x_BV: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
   width = 1 << max(0, round(np.log2(max(1.0, (size / count) ** 0.5))))
   width = _even_width(size, width, count)
   if size <= _SMALL or count > _MOST or width < 2:
-    return jax.lax.top_k(_signless(x_BV), count)
+    return _top_k(x_BV, count)
   blocks_BNW = _blocks(x_BV, width)
   maxima_BN = jnp.max(blocks_BNW, axis=-1)
-  _, chosen_BK = jax.lax.top_k(_signless(maxima_BN), count)
+  _, chosen_BK = _top_k(maxima_BN, count)
   # In order, so that of equal values the first is the one of lower position.
   chosen_BK = jnp.sort(chosen_BK, axis=-1)
   values_BKW = jnp.take_along_axis(blocks_BNW, chosen_BK[:, :, None], axis=1)
   rows = x_BV.shape[0]
-  values_BC = _signless(values_BKW.reshape(rows, count * width))
-  found_BK, at_BK = jax.lax.top_k(values_BC, count)
+  values_BC = values_BKW.reshape(rows, count * width)
+  found_BK, at_BK = _top_k(values_BC, count)
   block_BK = jnp.take_along_axis(chosen_BK, at_BK // width, axis=-1)
   return found_BK, (block_BK * width + at_BK % width).astype(jnp.int32)
+
+
+def _top_k(x_BV: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+  # Without the barrier, whoever takes a part of the values has the compiler
+  # for CPU sort everything: ten times the work.
+  return jax.lax.optimization_barrier(jax.lax.top_k(_signless(x_BV), count))
 
 
 def _signless(x: jax.Array) -> jax.Array:
@@ -128,6 +133,11 @@ class _Scale:
     self._floor_B = None
     if min_p > 0:
       self._floor_B = peak_B + temperature * float(np.log(min_p))
+
+  @property
+  def cuts(self) -> bool:
+    """Whether there are logits under `min_p`."""
+    return self._floor_B is not None
 
   def mass(self, x: jax.Array, *, cut: bool = False) -> jax.Array:
     """Returns the masses of logits, rows first.
@@ -156,6 +166,12 @@ class _Blocks:
     if width < size:
       # Masses are made again for one block: that costs less than to keep them.
       self._sums_BN = jnp.sum(scale.mass(self._blocks_BNW, cut=True), axis=-1)
+
+  def whole(self) -> jax.Array:
+    """Returns the mass_B of all logits, those under `min_p` too."""
+    if self._scale.cuts or self._blocks_BNW.shape[1] == 1:
+      return jnp.sum(self._scale.mass(self._blocks_BNW), axis=(1, 2))
+    return jnp.sum(self._sums_BN, axis=-1)
 
   def draw(self, keys_B: jax.Array) -> jax.Array:
     """Returns the int32 place_B of a logit, drawn by mass."""
@@ -191,14 +207,51 @@ def _pick(mass_BK: jax.Array, uniform_B: jax.Array) -> jax.Array:
   return place_B.astype(jnp.int32)
 
 
+def _cut(kept_BK, scale, level_B) -> tuple[jax.Array, jax.Array]:
+  """Cuts logits in falling order behind those that have a mass together.
+
+  Returns:
+    (the logits, -inf where they are cut; whether they have the mass at all).
+  """
+  mass_BK = scale.mass(kept_BK)
+  sums_BK = jnp.cumsum(mass_BK, axis=-1)
+  inside_BK = sums_BK - mass_BK < level_B[:, None]
+  # What is cut off has no mass.
+  kept_BK = jnp.where(inside_BK, kept_BK, -jnp.inf)
+  return kept_BK, sums_BK[:, -1] >= level_B
+
+
+def _of_kept(kept_BK, ids_BK, scale, keys_B) -> jax.Array:
+  """Returns tokens_B of a few logits, which have ids."""
+  place_B = _Blocks(kept_BK, scale).draw(keys_B)
+  return jnp.take_along_axis(ids_BK, place_B[:, None], axis=-1)[:, 0]
+
+
 def _by_share(logits_BV, keys_B, scale, blocks, top_p) -> jax.Array:
-  """Returns tokens_B of the smallest set of share `top_p`.
+  """Returns tokens_B of the smallest set of share `top_p`."""
+  level_B = top_p * blocks.whole()
+  if logits_BV.shape[-1] <= _SMALL:
+    none_B = jnp.zeros(logits_BV.shape[0], bool)
+    return _by_turns(logits_BV, keys_B, scale, blocks, level_B, none_B)
+  # As a rule the set is small.
+  kept_BK, ids_BK = largest(logits_BV, _LIKELY)
+  kept_BK, found_B = _cut(kept_BK, scale, level_B)
+  tokens_B = _of_kept(kept_BK, ids_BK, scale, keys_B)
+  rest_B = jax.lax.cond(
+    jnp.all(found_B),
+    lambda: tokens_B,
+    lambda: _by_turns(logits_BV, keys_B, scale, blocks, level_B, found_B),
+  )
+  return jnp.where(found_B, tokens_B, rest_B)
+
+
+def _by_turns(logits_BV, keys_B, scale, blocks, level_B, found_B) -> jax.Array:
+  """Returns tokens_B of the smallest set of a mass, where none is found yet.
 
   A token is one of the set, where those before it have less than the share: so
   as a rule the set is never made.  A draw is accepted with a chance of at least
   `top_p`; rows that had no luck, as with a small one, draw from the set.
   """
-  level_B = top_p * jnp.sum(scale.mass(logits_BV), axis=-1)
   ids_V = jnp.arange(logits_BV.shape[-1])
 
   def turned(turn) -> jax.Array:
@@ -228,7 +281,7 @@ def _by_share(logits_BV, keys_B, scale, blocks, top_p) -> jax.Array:
     return _Blocks(kept_BV, scale).draw(turned(_TURNS))
 
   rows = logits_BV.shape[0]
-  start = 0, jnp.zeros(rows, jnp.int32), jnp.zeros(rows, bool)
+  start = 0, jnp.zeros(rows, jnp.int32), found_B
   _, tokens_B, found_B = jax.lax.while_loop(more, again, start)
   last_B = jax.lax.cond(
     jnp.all(found_B), lambda _: tokens_B, set_drawn, operand=None
