@@ -1,4 +1,6 @@
 import datetime
+import subprocess
+import sys
 import time
 
 import pytest
@@ -134,6 +136,30 @@ def test_a_template_that_fails_or_does_not_end(template, named):
   ), refused
   # Far above what it takes, on a busy machine too, and far below for ever.
   assert time.perf_counter() - start < 30
+
+
+_IGNORING = """
+import signal
+from wcse_jax import chat, errors
+
+signal.signal(signal.SIGPROF, signal.SIG_IGN)
+endless = '{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}'
+try:
+  hi = [{'role': 'user', 'content': 'Hi'}]
+  chat.render(endless + '{% endfor %}', [hi], {}, label='model')
+except errors.InputError as error:
+  print(error)
+"""
+
+
+def test_a_parent_that_ignores_the_timer_changes_nothing():
+  done = subprocess.run(
+    [sys.executable, '-c', _IGNORING],
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert 'took more than 1 s' in done.stdout
 
 
 def test_one_bad_conversation_is_refused_for_all():

@@ -204,6 +204,10 @@ def _serve() -> None:
 
   resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
   resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+  # A parent may ignore or block the signal (libtpu does), and children inherit
+  # that.
+  signal.signal(signal.SIGPROF, signal.SIG_DFL)
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
 
   def answer(value: dict[str, str]) -> None:
     sys.stdout.write(json.dumps(value) + '\n')

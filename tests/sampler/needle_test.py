@@ -15,7 +15,7 @@ import pytest
 
 import wcse_jax
 from wcse_jax.models import cache
-from wcse_jax.sampler import engine, schedule, settings, shapes
+from wcse_jax.sampler import device, engine, schedule, settings, shapes
 
 
 _CONFIG = settings.SamplerConfig(
@@ -174,7 +174,7 @@ def test_a_sample_is_the_same_in_a_hundred_random_mixes(loaded, prompts, seen):
 
 def _uncached(monkeypatch):
   # Programs that were compiled of what is patched must not be found again.
-  monkeypatch.setattr(engine, '_COMPILED', {})
+  monkeypatch.setattr(device, '_COMPILED', {})
   for program in (engine.programs.decode, engine.programs.insert):
     program.clear_cache()
 
