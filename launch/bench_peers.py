@@ -13,6 +13,8 @@ from wcse_jax.peers import measure
 
 def run(config: measure.PeersConfig, workdir: str) -> None:
   del workdir
+  # Else jax, measuring the machine, would keep a GPU's memory from the peers.
+  os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
   print(json.dumps(measure.measure(config), indent=2))
 
 

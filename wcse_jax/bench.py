@@ -51,11 +51,14 @@ class BenchConfig(inputs.SampleConfig):
   Attributes:
     end_tokens: whether end tokens end a sample; without them every sample has
       `max_new_tokens` tokens.
+    random_weights: whether weights are made up instead of read, so that a
+      checkpoint needs no more than config.json and its tokenizer.
     repeats: of which medians are taken.
     profile: folder for a profiler's trace of one repeat; empty for none.
   """
 
   end_tokens: bool = True
+  random_weights: bool = False
   repeats: int = 3
   profile: str = ''
 

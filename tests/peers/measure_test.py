@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib.util
+import os
+import shutil
 
 import pytest
 
@@ -92,14 +94,96 @@ def test_the_best_of_what_was_tried_does_the_work():
   assert (result['problems'], result['tokens']) == (2, 20)
 
 
+class _Given:
+  """A peer that makes batches by itself, and says what it was asked."""
+
+  version = 'given 1'
+  variants = ('default',)
+  schedules = True
+
+  def __init__(self):
+    self.asked = []
+    self.closed = False
+
+  def run(self, task, batch, variant):
+    assert not self.closed
+    self.asked.append((len(task.prompts), batch, task.new_tokens))
+    drawn = [[7] * task.new_tokens] * len(task.prompts) * task.samples
+    return base.Run(drawn=drawn, first=1.0, step=0.5, seconds=4.0)
+
+  def close(self):
+    self.closed = True
+
+
+def test_who_makes_batches_by_itself_is_given_all_problems(monkeypatch):
+  peer = _Given()
+  monkeypatch.setattr(measure, '_open', lambda *_: peer)
+  limits = {0: 3, 2: 2, 9: 3}
+  for limit, problems in limits.items():
+    peer.closed, peer.asked = False, []
+    config = dataclasses.replace(_WORK, peer_limit=limit, dtypes='bfloat16')
+    (result,) = measure.measure(config)['results']
+    assert peer.asked == [
+      (1, 1, 3),
+      (problems, problems, 3),
+      (problems, problems, 5),
+    ]
+    assert peer.closed
+    assert (result['batch'], result['version']) == (problems, 'given 1')
+    assert result['tokens_per_second'] == problems * 2 * 5 / 4
+  before, after = result['machine']
+  assert before.keys() == after.keys()
+  assert before['device'] == 'cpu'
+  assert before['matrix_float32'] > 1e9
+  assert before['matrix_bfloat16'] > 0
+
+
+@needs_torch
+def test_transformers_makes_weights_up(tmp_path):
+  there = checkpoints.resolve('tiny-wc')
+  for name in os.listdir(there):
+    if name not in ('model.safetensors', 'manifest.json'):
+      shutil.copy(os.path.join(there, name), tmp_path)
+  config = dataclasses.replace(
+    _WORK, checkpoint=str(tmp_path), random_weights=True, batches=(2,)
+  )
+  found = measure.measure(config)
+  assert found['random_weights']
+  (result,) = found['results']
+  assert result['tokens'] == 3 * 2 * 5
+
+
+@needs_torch
+def test_made_up_weights_are_of_the_dtype_and_the_same_again():
+  import torch
+
+  from wcse_jax.peers import hf
+
+  folder = checkpoints.resolve('tiny-wc')
+  one, two = (
+    hf.Transformers(folder, 'bfloat16', 1, random=True)._model.state_dict()
+    for _ in range(2)
+  )
+  read = hf.Transformers(folder, 'bfloat16', 1)._model.state_dict()
+  assert one.keys() == two.keys() == read.keys()
+  assert {w.dtype for w in one.values()} == {torch.bfloat16}
+  assert all(torch.equal(w, two[name]) for name, w in one.items())
+  assert not all(torch.equal(w, read[name]) for name, w in one.items())
+
+
 @pytest.mark.parametrize(
   ('field', 'value', 'said'),
   [
-    ('peers', 'vllm', "peers: wanted some of transformers,llama.cpp; got 'vl"),
+    (
+      'peers',
+      'sglang',
+      "peers: wanted some of transformers,llama.cpp,vllm; got 'sglang'",
+    ),
     ('dtypes', 'int8', "dtypes: wanted some of float32,bfloat16; got 'int8'"),
     ('batches', (), 'batches: wanted counts >= 1; got ()'),
     ('search_tokens', 2, 'search_tokens: wanted a count >= 3; got 2'),
     ('peer_limit', -1, 'peer_limit: wanted a count >= 0; got -1'),
+    ('vllm_sequences', 0, 'vllm_sequences: wanted a count >= 1; got 0'),
     ('end_tokens', True, 'end_tokens: wanted False'),
     ('peers', 'llama.cpp', "gguf: wanted a .gguf file for llama.cpp; got ''"),
     (
@@ -119,3 +203,25 @@ def test_what_does_not_fit_is_refused(field, value, said):
     dataclasses.replace(_WORK, **{field: value}).validate()
   assert said in str(caught.value)
   assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ('peer', 'package'), [('transformers', 'wcse-jax[parity]'), ('vllm', 'vllm')]
+)
+def test_who_is_not_installed_is_told_in_one_line(peer, package, monkeypatch):
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda _: None)
+  with pytest.raises(errors.InputError) as caught:
+    dataclasses.replace(_WORK, peers=peer).validate()
+  assert str(caught.value) == (
+    f'peers: {peer} is not installed; wanted {package}.'
+  )
+
+
+def test_llama_makes_no_weights_up():
+  with pytest.raises(errors.InputError) as caught:
+    dataclasses.replace(
+      _WORK, peers='llama.cpp', random_weights=True
+    ).validate()
+  assert str(caught.value) == (
+    'random_weights: wanted False for llama.cpp, which reads gguf; got True.'
+  )

@@ -86,10 +86,16 @@ class Peer(Protocol):
   Attributes:
     version: of the engine.
     variants: ways of running that are tried at every batch size.
+    schedules: whether it is given all problems at once and puts them into
+      batches by itself.
   """
 
   version: str
   variants: tuple[str, ...]
+  schedules: bool
 
   def run(self, task: Task, batch: int, variant: str) -> Run:
     """Draws a task, the samples of `batch` problems at a time."""
+
+  def close(self) -> None:
+    """Gives back the memory of the model, which is gone then."""

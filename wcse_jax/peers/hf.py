@@ -1,5 +1,6 @@
-"""The peer `transformers`: `generate` on CPU.  Wants the extra `parity`."""
+"""The peer `transformers`: its `generate`.  Wants the extra `parity`."""
 
+import gc
 import time
 
 import torch
@@ -11,19 +12,38 @@ from wcse_jax.peers import base
 class Transformers:
   """A model of a Hugging Face folder; see `base.Peer`.
 
-  Prompts are padded on the left.  `num_return_sequences` copies each prompt
-  before it is prefilled: so transformers does it.  Attention is what it takes
-  by itself: torch's `scaled_dot_product_attention` where the model allows it.
+  It runs on a GPU where torch sees one, else on the CPU.  Prompts are padded on
+  the left.  `num_return_sequences` copies each prompt before it is prefilled:
+  so transformers does it.  Attention is what it takes by itself: torch's
+  `scaled_dot_product_attention` where the model allows it.
   """
 
   # Caches: one that grows, one that is as long as it will be.
   variants = ('dynamic', 'static')
+  schedules = False
 
-  def __init__(self, folder: str, dtype: str, threads: int):
+  def __init__(
+    self, folder: str, dtype: str, threads: int, *, random: bool = False
+  ):
+    """Loads the model.
+
+    Args:
+      folder: with config.json.
+      dtype: of the weights.
+      threads: of what runs on the CPU.
+      random: whether to make the weights up.
+    """
     torch.set_num_threads(threads)
-    self._model = transformers.AutoModelForCausalLM.from_pretrained(
-      folder, dtype=getattr(torch, dtype)
-    ).eval()
+    self._device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    auto, kind = transformers.AutoModelForCausalLM, getattr(torch, dtype)
+    if random:
+      config = transformers.AutoConfig.from_pretrained(folder)
+      torch.manual_seed(0)
+      with torch.device(self._device):
+        model = auto.from_config(config, dtype=kind)
+    else:
+      model = auto.from_pretrained(folder, dtype=kind).to(self._device)
+    self._model = model.eval()
     self.version = (
       f'transformers {transformers.__version__}, torch {torch.__version__}, '
       f'{self._model.config._attn_implementation} attention'
@@ -58,6 +78,8 @@ class Transformers:
       for row, prompt in enumerate(prompts):
         tokens_BT[row, width - len(prompt) :] = torch.tensor(prompt)
         mask_BT[row, width - len(prompt) :] = 1
+      tokens_BT = tokens_BT.to(self._device)
+      mask_BT = mask_BT.to(self._device)
       clock = _Clock()
       with torch.inference_mode():
         out_BT = self._model.generate(
@@ -76,13 +98,27 @@ class Transformers:
       times.append(clock.times)
     return base.Run.of(drawn, times)
 
+  def close(self) -> None:
+    """See `base.Peer`."""
+    del self._model
+    gc.collect()
+    if self._device == 'cuda':
+      torch.cuda.empty_cache()
+
 
 class _Clock(transformers.StoppingCriteria):
   """Never stops; notes when each token is there."""
 
   def __init__(self):
-    self.times = [time.perf_counter()]
+    self.times = [_now()]
 
   def __call__(self, input_ids, scores, **_):
-    self.times.append(time.perf_counter())
-    return torch.zeros(input_ids.shape[0], dtype=torch.bool)
+    self.times.append(_now())
+    return torch.zeros_like(input_ids[:, 0], dtype=torch.bool)
+
+
+def _now() -> float:
+  """Returns the time (s) when all that was asked of a GPU is done."""
+  if torch.cuda.is_available():
+    torch.cuda.synchronize()
+  return time.perf_counter()

@@ -38,6 +38,7 @@ class LlamaCpp:
 
   # The cache of all sequences in one buffer, or a buffer each.
   variants = ('streams', 'unified')
+  schedules = False
 
   def __init__(self, path: str, dtype: str, threads: int):
     llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
@@ -96,6 +97,10 @@ class LlamaCpp:
       sequences.close()
     drawn = [tokens for samples, _ in done for tokens in samples]
     return base.Run.of(drawn, [times for _, times in done])
+
+  def close(self) -> None:
+    """See `base.Peer`."""
+    llama_cpp.llama_model_free(self._model)
 
 
 class _Sequences:

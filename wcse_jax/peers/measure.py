@@ -11,6 +11,8 @@ import os
 import statistics
 from typing import Any
 
+import jax
+
 from wcse_jax import bench, checkpoints, errors, machine
 from wcse_jax.peers import base
 from wcse_jax.sampler import inputs, shapes
@@ -20,6 +22,7 @@ from wcse_jax.sampler import inputs, shapes
 _MODULES = {
   'transformers': ('torch', 'wcse-jax[parity]'),
   'llama.cpp': ('llama_cpp', 'llama-cpp-python'),
+  'vllm': ('vllm', 'vllm'),
 }
 _DTYPES = ('float32', 'bfloat16')
 
@@ -30,18 +33,20 @@ class PeersConfig(bench.BenchConfig):
 
   Of the work these are read: checkpoint, task, data, bad_rows, split, limit,
   shots, prompts, chat, samples_per_problem, validation_size, seed, repeats,
-  sampler.temperature, sampler.top_k and sampler.max_new_tokens.  The others
-  are about this project's own engine.
+  random_weights, sampler.temperature, sampler.top_k and
+  sampler.max_new_tokens.  The others are about this project's own engine.
 
   Attributes:
-    peers: transformers, llama.cpp, or both with a comma.
+    peers: transformers, llama.cpp, vllm, or several with commas.
     dtypes: of the weights, likewise; each peer runs in each.
-    batches: problems of one batch that are tried, each with all its samples.
+    batches: problems of one batch that are tried, each with all its samples;
+      vllm makes batches by itself, of all problems.
     search_tokens: new tokens of a sample in the search.
     peer_limit: problems of a repeat, rounded up to whole batches; 0 for all.
       Batches do not depend on each other, so a part has the rate of the whole.
-    threads: of a peer; 0 for one a core.
+    threads: of a peer on a CPU; 0 for one a core.
     gguf: the model for llama.cpp; its tensors are turned into each dtype.
+    vllm_sequences: samples that vllm may run at once.
   """
 
   end_tokens: bool = False
@@ -52,6 +57,7 @@ class PeersConfig(bench.BenchConfig):
   peer_limit: int = 0
   threads: int = 0
   gguf: str = ''
+  vllm_sequences: int = 512
 
   def validate(self) -> None:
     super().validate()
@@ -70,6 +76,7 @@ class PeersConfig(bench.BenchConfig):
       ('search_tokens', 3),
       ('peer_limit', 0),
       ('threads', 0),
+      ('vllm_sequences', 1),
     ):
       if getattr(self, field) < least:
         raise errors.InputError(
@@ -89,10 +96,16 @@ class PeersConfig(bench.BenchConfig):
         'sampler: wanted temperature and top_k alone for peers; got '
         f'top_p={self.sampler.top_p}, min_p={self.sampler.min_p}.'
       )
-    if 'llama.cpp' in _listed(self.peers) and not os.path.isfile(self.gguf):
-      raise errors.InputError(
-        f'gguf: wanted a .gguf file for llama.cpp; got {self.gguf!r}.'
-      )
+    if 'llama.cpp' in _listed(self.peers):
+      if self.random_weights:
+        raise errors.InputError(
+          'random_weights: wanted False for llama.cpp, which reads gguf; got '
+          'True.'
+        )
+      if not os.path.isfile(self.gguf):
+        raise errors.InputError(
+          f'gguf: wanted a .gguf file for llama.cpp; got {self.gguf!r}.'
+        )
     for peer in _listed(self.peers):
       module, package = _MODULES[peer]
       if importlib.util.find_spec(module) is None:
@@ -107,22 +120,21 @@ def measure(config: PeersConfig) -> dict[str, Any]:
   - `work`: what was asked, and the least, median and largest prompt.
   - `results`, one for each peer and dtype: `search` with all that was tried
     (`predicted`: tokens a second of samples of full length, from the time up
-    to the first token and the median step), the `batch` (problems) and
+    to the first token and a step), the `batch` (problems) and
     `variant` that won, `problems`, `samples` and `tokens` of a repeat and
     their `share_of_work`, `all_seconds` with their median `seconds`,
     `tokens_per_second` (drawn tokens over all the time, prefill included;
     loading and the search, which warms up, left out), `first_seconds` of it up
-    to the first tokens; and before and after it the `machine`: float32 matrix
-    rate (FLOP/s), memory (bytes/s), and the load average of a minute.
+    to the first tokens; and before and after it the `machine`: the matrix
+    rates in float32 and in the dtype (FLOP/s) and memory (bytes/s) of the
+    `device` that jax takes, and the load average of a minute.
 
   Raises:
     InputError: as sampling would, or if a peer is not installed.
   """
   config.validate()
   work = inputs.prepare(config)
-  with checkpoints.opened(config.checkpoint) as found:
-    tokenizer = found.tokenizer()
-  ids = inputs.prompt_ids(work, tokenizer, config.chat)
+  ids = inputs.prompt_ids(work, _tokenizer(config), config.chat)
   task = base.Task(
     prompts=tuple(ids[position] for position, _ in work.chosen),
     prefix=shapes.Shape.of(ids.values()).prefix,
@@ -135,6 +147,7 @@ def measure(config: PeersConfig) -> dict[str, Any]:
   lengths = [len(prompt) for prompt in task.prompts]
   return {
     'model': inputs.model_name(config.checkpoint),
+    'random_weights': config.random_weights,
     'cores': os.cpu_count(),
     'threads': _threads(config),
     'work': {
@@ -159,14 +172,16 @@ def _measured(
   config: PeersConfig, task: base.Task, name: str, dtype: str
 ) -> dict[str, Any]:
   """Returns the figures of one peer in one dtype."""
-  rates = [_rates()]
+  rates = [_rates(dtype)]
   peer = _open(config, name, dtype)
+  count = min(config.peer_limit or len(task.prompts), len(task.prompts))
+  batches = (count,) if peer.schedules else config.batches
   search = []
   warm = dataclasses.replace(task, prompts=task.prompts[:1], new_tokens=3)
   for variant in peer.variants:
     peer.run(warm, 1, variant)
   # A batch of more problems than there are is the same as one of all.
-  for batch in sorted({min(n, len(task.prompts)) for n in config.batches}):
+  for batch in sorted({min(n, len(task.prompts)) for n in batches}):
     for variant in peer.variants:
       piece = dataclasses.replace(
         task, prompts=task.prompts[:batch], new_tokens=config.search_tokens
@@ -184,11 +199,11 @@ def _measured(
       )
   best = max(search, key=lambda row: row['predicted'])
   batch, variant = best['batch'], best['variant']
-  count = min(config.peer_limit or len(task.prompts), len(task.prompts))
   count = min(-(-count // batch) * batch, len(task.prompts))
   part = dataclasses.replace(task, prompts=task.prompts[:count])
   runs = [peer.run(part, batch, variant) for _ in range(config.repeats)]
-  rates.append(_rates())
+  peer.close()
+  rates.append(_rates(dtype))
   seconds = [run.seconds for run in runs]
   took = statistics.median(seconds)
   (tokens,) = {run.tokens for run in runs}
@@ -216,15 +231,27 @@ def _listed(names: str) -> list[str]:
   return names.split(',')
 
 
-def _rates() -> dict[str, float]:
+def _rates(dtype: str) -> dict[str, Any]:
   """Returns what the machine can do just now: others may use it, too."""
   for measured in (machine.matrix_rate, machine.memory_rate):
     measured.cache_clear()
+  kinds = dict.fromkeys(('float32', dtype))
   return {
-    'matrix_float32': machine.matrix_rate('float32'),
+    'device': str(jax.devices()[0].device_kind),
+    **{f'matrix_{d}': machine.matrix_rate(d) for d in kinds},
     'memory': machine.memory_rate(),
     'load_average': os.getloadavg()[0],
   }
+
+
+def _tokenizer(config: PeersConfig):
+  if not config.random_weights:
+    with checkpoints.opened(config.checkpoint) as found:
+      return found.tokenizer()
+  # The folder may hold no weights.
+  path = checkpoints.resolve(config.checkpoint)
+  row = checkpoints.read_config(path)
+  return checkpoints.Opened(path, row, None, None).tokenizer()
 
 
 def _threads(config: PeersConfig) -> int:
@@ -233,16 +260,23 @@ def _threads(config: PeersConfig) -> int:
 
 def _open(config: PeersConfig, name: str, dtype: str) -> base.Peer:
   # Imported here: each is there only where it is installed.
+  random = config.random_weights
+  if name == 'llama.cpp':
+    from wcse_jax.peers import llama
+
+    return llama.LlamaCpp(config.gguf, dtype, _threads(config))
+  folder = checkpoints.resolve(config.checkpoint)
+  if not os.path.isfile(os.path.join(folder, 'config.json')):
+    raise errors.InputError(
+      f'checkpoint: wanted a Hugging Face folder for {name}; got '
+      f'{config.checkpoint!r}.'
+    )
   if name == 'transformers':
     from wcse_jax.peers import hf
 
-    folder = checkpoints.resolve(config.checkpoint)
-    if not os.path.isfile(os.path.join(folder, 'config.json')):
-      raise errors.InputError(
-        'checkpoint: wanted a Hugging Face folder for transformers; got '
-        f'{config.checkpoint!r}.'
-      )
-    return hf.Transformers(folder, dtype, _threads(config))
-  from wcse_jax.peers import llama
+    return hf.Transformers(folder, dtype, _threads(config), random=random)
+  from wcse_jax.peers import vllm
 
-  return llama.LlamaCpp(config.gguf, dtype, _threads(config))
+  return vllm.Vllm(
+    folder, dtype, sequences=config.vllm_sequences, random=random
+  )
