@@ -5,6 +5,7 @@ inherit it.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,19 @@ from wcse_jax import records
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
 os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _forget_programs() -> Iterator[None]:
+  """Lets the programs of a module go: thousands of them end the process.
+
+  Each holds memory maps, of which a process may have some ten thousand.
+  """
+  yield
+  if 'jax' in sys.modules:
+    from wcse_jax.sampler import device
+
+    device.forget_programs()
 
 
 @pytest.fixture(scope='session')

@@ -21,6 +21,7 @@ from flax import nnx
 from jax.experimental.compilation_cache import compilation_cache
 
 from wcse_jax import budget, checkpoints, errors, machine, sharding
+from wcse_jax.kernels import decode
 from wcse_jax.sampler import (
   device,
   draw,
@@ -34,8 +35,8 @@ from wcse_jax.sampler import (
 
 # An id that is never drawn.
 _NEVER = (2**31 - 1,)
-# Decode steps that are timed together.
-_STEPS = 8
+# Decode steps that are timed together; fewer where one takes long.
+_STEPS, _STEPS_CPU = 64, 8
 # How jax keeps every program that it compiles, however small.
 _CACHE = {
   'jax_compilation_cache_dir': None,
@@ -108,7 +109,11 @@ def bench(config: BenchConfig) -> dict[str, Any]:
   work = inputs.prepare(plain)
   mesh = sharding.make_mesh(config.mesh)
   model, tokenizer = checkpoints.load(
-    config.checkpoint, dtype=config.dtype, mesh=mesh, weights=config.weights
+    config.checkpoint,
+    dtype=config.dtype,
+    mesh=mesh,
+    weights=config.weights,
+    random=config.random_weights,
   )
   if not config.end_tokens:
     tokenizer.end_ids = _NEVER
@@ -142,6 +147,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
   parts = _parts(config, model, shape, ids, rates)
   return {
     'model': inputs.model_name(config.checkpoint),
+    'random_weights': config.random_weights,
     'dtype': config.dtype,
     'slots': config.sampler.slots,
     'requests': len(requests),
@@ -246,7 +252,11 @@ def _decode(config, graph, weights, before, shape, rest, rates):
   c, start = config.sampler, len(shape.prefix)
   model = nnx.merge(graph, weights)
   places = shape.places(c.max_new_tokens)
-  own = min(rest + c.max_new_tokens // 2, places - _STEPS)
+  steps = min(
+    _STEPS_CPU if model.keys_last else _STEPS, max(1, c.max_new_tokens // 2)
+  )
+  # Half of the new tokens drawn in the middle of the steps.
+  own = min(rest + (c.max_new_tokens - steps) // 2, places - steps)
   state = programs.empty(
     weights,
     graph=graph,
@@ -259,7 +269,6 @@ def _decode(config, graph, weights, before, shape, rest, rates):
     own_B=jnp.full(c.slots, own, jnp.int32),
     done_B=jnp.zeros(c.slots, bool),
   )
-  steps = min(_STEPS, c.max_new_tokens)
   active_B = jnp.ones(c.slots, bool)
   times = []
   for _ in range(config.repeats + 1):
@@ -283,6 +292,11 @@ def _decode(config, graph, weights, before, shape, rest, rates):
       start=start,
       ends=_NEVER,
       draws=(c.temperature, c.top_k, c.top_p, c.min_p),
+      kernel=decode.chosen(
+        c.attention,
+        model.mesh,
+        {layer.head_dim for layer in model.config.layers},
+      ),
     )
     done = int(visit.steps)
     times.append((time.perf_counter() - began) / done)

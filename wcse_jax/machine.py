@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 # Sides of the square product, and bytes of what is read.
 _SIDE_CPU, _SIDE = 2048, 8192
-_BYTES_CPU, _BYTES = 1 << 28, 1 << 31
+_BYTES_CPU, _BYTES = 1 << 28, 1 << 33
 _REPEATS = 5
 
 
@@ -42,7 +42,10 @@ def matrix_rate(dtype: str) -> float:
 @functools.cache
 def memory_rate() -> float:
   """Returns the bytes per second that one device reads from its memory."""
-  size = _BYTES_CPU if jax.devices()[0].platform == 'cpu' else _BYTES
+  size = _BYTES_CPU
+  if jax.devices()[0].platform != 'cpu':
+    # A small read would time how long a program takes to begin.
+    size = min(_BYTES, (free_memory() or _BYTES) // 4)
   x = jnp.ones((size // 4 // 1024, 1024), jnp.float32)
   read = jax.jit(lambda x: jnp.sum(x, axis=-1))
   return size / median_seconds(lambda: read(x))

@@ -212,6 +212,13 @@ def replicate(array, mesh: Mesh | None) -> jax.Array:
   )
 
 
+def platform(mesh: Mesh | None) -> str:
+  """Returns `tpu`, `gpu` or `cpu`: of the devices that a program is for."""
+  devices = jax.devices() if mesh is None else mesh.devices.flat
+  name = next(iter(devices)).platform
+  return 'gpu' if name in ('cuda', 'rocm') else name
+
+
 def constrain(x: jax.Array, letters: str, mesh: Mesh | None) -> jax.Array:
   """Returns `x` with its activation sharding stated to the compiler."""
   if mesh is None or mesh.size == 1:

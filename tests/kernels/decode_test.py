@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from wcse_jax import sharding
-from wcse_jax.kernels import decode, decode_gpu, decode_tpu
+from wcse_jax.kernels import decode, decode_tpu
 from wcse_jax.models import attention
 from wcse_jax.models import cache as caches
 
@@ -117,7 +117,9 @@ def test_a_models_step_with_the_kernel(ours, family, scan):
 @pytest.mark.slow
 def test_a_models_step_with_the_kernel_for_tpu(ours, monkeypatch):
   # Its interpreter serves one device.
-  monkeypatch.setattr(decode_gpu, 'attend', decode_tpu.attend)
+  monkeypatch.setattr(sharding, 'platform', lambda mesh: 'tpu')
+  run = functools.partial(decode_tpu.attend, interpret=True)
+  monkeypatch.setattr(decode_tpu, 'attend', run)
   model = ours.model('gemma2', scan=True)
   _compare_steps(model, families.ROWS['gemma2']['vocab_size'])
 

@@ -221,6 +221,7 @@ def load(
   mesh=None,
   scan=None,
   weights: str = '',
+  random: bool = False,
 ) -> tuple[Any, tokenizers.Tokenizer]:
   """Returns (model, tokenizer) of a checkpoint, placed on the mesh.
 
@@ -230,6 +231,8 @@ def load(
     mesh: where to place the weights; None for the first device.
     scan: see `Transformer`.
     weights: `int8` to hold the matrices in int8; empty: as `dtype`.
+    random: whether to make weights up instead of reading any: a Hugging Face
+      folder then needs no more than config.json and the tokenizer's files.
 
   Raises:
     InputError: if the checkpoint is unknown, corrupt or does not fit its
@@ -239,11 +242,24 @@ def load(
     raise errors.InputError(
       f'weights: wanted int8, or nothing for {dtype}; got {weights!r}.'
     )
+  # jax is loaded only by who needs a model.
+  from wcse_jax.checkpoints import weights as checkpoint_weights
+
+  if random:
+    path = resolve(checkpoint)
+    if path.endswith('.gguf'):
+      raise errors.InputError(
+        'checkpoint: wanted a folder with config.json for random weights; '
+        f'got {checkpoint!r}.'
+      )
+    config = read_config(path)
+    tokenizer = Opened(path, config, None, None).tokenizer()
+    model = checkpoint_weights.random(
+      config, dtype=dtype, mesh=mesh, scan=scan, weights=weights
+    )
+    return model, tokenizer
   with opened(checkpoint) as found:
     tokenizer = found.tokenizer()
-    # jax is loaded only by who needs a model.
-    from wcse_jax.checkpoints import weights as checkpoint_weights
-
     model = checkpoint_weights.load(
       found.source,
       found.config,

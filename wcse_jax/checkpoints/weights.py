@@ -6,6 +6,7 @@ part of which Param, and moves it in pieces, so that the host never holds more
 than the weights themselves, one tensor, and a piece.
 """
 
+import functools
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -149,19 +150,7 @@ def load(
     InputError: if a tensor is missing, unknown or of another shape, or the mesh
       does not divide the model; nothing is read or compiled before that.
   """
-  if mesh is None:
-    mesh = sharding.make_mesh('', jax.devices()[:1])
-  check_mesh(config, mesh)
-  model = nnx.eval_shape(
-    lambda: transformer.Transformer(
-      config,
-      dtype=dtype,
-      rngs=nnx.Rngs(0),
-      mesh=mesh,
-      scan=scan,
-      weights=weights,
-    )
-  )
+  model, mesh = _abstract(config, dtype, mesh, scan, weights)
   prefix, head = _prefix(source)
   found = list(entries(model, prefix, head))
   used: set[str] = set()
@@ -180,6 +169,72 @@ def load(
   for entry in found:
     _fill(entry, source, mesh)
   return model
+
+
+def random(
+  config: model_config.ModelConfig,
+  *,
+  dtype: Any,
+  mesh: Mesh | None = None,
+  scan: bool | None = None,
+  weights: str = '',
+  seed: int = 0,
+) -> transformer.Transformer:
+  """Returns a model of made-up weights, made where they will lie.
+
+  Args:
+    config: what they are the weights of.
+    dtype: of the weights.
+    mesh: where to make them; None for the first device.
+    scan: see `Transformer`.
+    weights: `int8` to hold the matrices in int8.
+    seed: of the draws.
+
+  Raises:
+    InputError: if the mesh does not divide the model.
+  """
+  model, mesh = _abstract(config, dtype, mesh, scan, weights)
+  state, key = nnx.state(model), jax.random.key(seed)
+  for i, (path, leaf) in enumerate(nnx.to_flat_state(state)):
+    letters, start = (leaf.get_metadata(name) for name in ('letters', 'start'))
+    name = '.'.join(map(str, path))
+    sharding.check(mesh, letters, leaf.shape, sharding.WEIGHTS, name)
+    where = sharding.sharding(mesh, letters, sharding.WEIGHTS)
+    make = _maker(start, leaf.shape, leaf.dtype, where)
+    leaf.set_value(make(jax.random.fold_in(key, i)))
+  nnx.update(model, state)
+  return model
+
+
+@functools.cache
+def _maker(start, shape, dtype, where):
+  """Returns a program: key -> what a Param starts with, where it will lie."""
+  # One program for all Params of one shape.
+  return jax.jit(lambda key: start.make(key, shape, dtype), out_shardings=where)
+
+
+def _abstract(
+  config: model_config.ModelConfig, dtype, mesh, scan, weights: str
+) -> tuple[transformer.Transformer, Mesh]:
+  """Returns (the model without weights, its mesh: by default of one device).
+
+  Raises:
+    InputError: if the mesh does not divide the model.
+  """
+  if mesh is None:
+    mesh = sharding.make_mesh('', jax.devices()[:1])
+  check_mesh(config, mesh)
+  model = nnx.eval_shape(
+    lambda: transformer.Transformer(
+      config,
+      dtype=dtype,
+      rngs=nnx.Rngs(0),
+      mesh=mesh,
+      scan=scan,
+      weights=weights,
+    )
+  )
+  return model, mesh
 
 
 def check_mesh(config: model_config.ModelConfig, mesh: Mesh) -> None:

@@ -1,9 +1,13 @@
 """Attention of one new token a slot, over what its cache has filled.
 
 A cache is held at its full size, and compiled code reads all of it; a kernel
-reads what is filled.  `attend` runs the kernel of the platform, `reference` is
-what it must compute.  The prefix that all slots share is no kernel's work but
-one product for all of them (`dense`), and `merge` puts the parts together.
+reads what is filled.
+
+- On TPU `attend` does that and no more; `reference` is what it must compute.
+  The prefix that all slots share is one product for all of them (`dense`), and
+  `merge` puts the parts together.
+- On GPU, where every small operation costs, `step` does all that lies between a
+  layer's projections and its output product.
 
 Dimension letters: see `wcse_jax/__init__.py`.
 """
@@ -25,6 +29,7 @@ _MASKED = float(jnp.finfo(jnp.float32).min)
 # normalised, the second the log-sum-exp of the logits: what it weighs beside
 # other parts.
 Part = tuple[jax.Array, jax.Array]
+Layer = decode_gpu.Layer
 
 
 def chosen(
@@ -48,16 +53,14 @@ def chosen(
   if attention:
     return attention == 'pallas'
   # Narrower heads do not fill the lanes of a TPU's memory, and the compiler
-  # keeps such a cache in an order that a kernel cannot read.
-  lanes = all(width % 128 == 0 for width in widths)
-  return platform(mesh) == 'tpu' and lanes
-
-
-def platform(mesh: Mesh | None) -> str:
-  """Returns `tpu`, `gpu` or `cpu`: of the devices that a program is for."""
-  devices = jax.devices() if mesh is None else mesh.devices.flat
-  name = next(iter(devices)).platform
-  return 'gpu' if name in ('cuda', 'rocm') else name
+  # keeps such a cache in an order that a kernel cannot read; on a GPU half a
+  # head is a side of a product.
+  fits = {
+    'tpu': lambda width: width % 128 == 0,
+    'gpu': lambda width: width >= 32 and width & (width - 1) == 0,
+  }
+  fit = fits.get(sharding.platform(mesh))
+  return fit is not None and all(map(fit, widths))
 
 
 def attend(
@@ -71,10 +74,10 @@ def attend(
   mesh: Mesh | None = None,
   fill: float = 0.5,
 ) -> Part:
-  """Returns the attention over the filled places of each slot, by a kernel.
+  """Returns the attention over the filled places of each slot, for TPU.
 
-  On CPU the kernel for GPU is interpreted, which is slow: for tests.  (That
-  for TPU needs an interpreter that hangs where devices outnumber the cores.)
+  Elsewhere it is `reference`: the kernel's interpreter hangs where devices
+  outnumber the cores.
 
   Args:
     q_BKGH: queries, rotated and scaled.
@@ -92,28 +95,105 @@ def attend(
   """
   if index is None:
     k, v, index = k[None], v[None], jnp.int32(0)
-  kind = platform(mesh)
-  kernel = decode_tpu.attend if kind == 'tpu' else decode_gpu.attend
-  run = functools.partial(
-    kernel, softcap=softcap, fill=fill, interpret=kind == 'cpu'
+  if sharding.platform(mesh) == 'tpu':
+    run = functools.partial(decode_tpu.attend, softcap=softcap, fill=fill)
+  else:
+    run = functools.partial(_plain, softcap=softcap)
+  run = _sharded(
+    run, mesh, ('BKGH', 'LBKSH', 'LBKSH', '', 'B'), ('BKGH', 'BKG1')
   )
-  if mesh is not None and mesh.size > 1:
-    table = sharding.ACTIVATIONS
-
-    def spec(letters: str):
-      return sharding.sharding(mesh, letters, table).spec
-
-    # No slot and no head needs what another device holds.
-    run = jax.shard_map(
-      run,
-      mesh=mesh,
-      in_specs=tuple(map(spec, ('BKGH', 'LBKSH', 'LBKSH', '', 'B'))),
-      out_specs=(spec('BKGH'), spec('BKG1')),
-      # Nothing that it writes is the same on several devices by more than
-      # what comes in.
-      check_vma=False,
-    )
   return run(q_BKGH, k, v, jnp.asarray(index, jnp.int32), filled_B)
+
+
+def step(
+  x_BKXH: jax.Array,
+  turn: tuple[jax.Array, jax.Array],
+  gains: tuple[jax.Array, ...],
+  k: jax.Array,
+  v: jax.Array,
+  index: jax.Array | None,
+  place_B: jax.Array,
+  filled_B: jax.Array,
+  prefix: tuple[jax.Array, jax.Array, jax.Array] | None,
+  *,
+  layer: Layer,
+  mesh: Mesh | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Returns (out_BKGH, k, v): a layer's attention, and its cache, for GPU.
+
+  Elsewhere the kernels are interpreted, which is slow: for tests.
+
+  Args:
+    x_BKXH: projections: queries and, if `layer.fresh`, the new key and, unless
+      it is the value, too, the new value.  X = G, G + 1 or G + 2.
+    turn: rotations (sin_BE, cos_BE), E = H / 2.
+    gains: of the norms of queries and of the new key; empty for no norms.
+    k: keys k_BKSH; or k_LBKSH of stacked layers.  Donate the caches: they are
+      updated in place.
+    v: values, likewise.
+    index: which of the stacked layers; None where none are.
+    place_B: where the new token goes.
+    filled_B: places that hold a token, the first ones, the new one among them.
+      What the others hold has no effect.
+    prefix: (k_KUH, v_KUH, low_B): keys and values that all slots share, and
+      the first of them that a slot sees; None: no prefix.
+    layer: what is fixed.
+    mesh: where the arrays lie; None for one device.
+  """
+  stacked = index is not None
+  if not stacked:
+    k, v, index = k[None], v[None], jnp.int32(0)
+  run = functools.partial(
+    decode_gpu.attend, layer=layer, interpret=sharding.platform(mesh) != 'gpu'
+  )
+  before = None if prefix is None else ('KUH', 'KUH', 'B')
+  run = _sharded(
+    run,
+    mesh,
+    (
+      'BKXH',
+      ('BE', 'BE'),
+      ('H',) * len(gains),
+      'LBKSH',
+      'LBKSH',
+      '',
+      'B',
+      'B',
+      before,
+    ),
+    ('BKGH', 'LBKSH', 'LBKSH'),
+  )
+  index = jnp.asarray(index, jnp.int32)
+  out_BKGH, k, v = run(
+    x_BKXH, turn, gains, k, v, index, place_B, filled_B, prefix
+  )
+  return (out_BKGH, k, v) if stacked else (out_BKGH, k[0], v[0])
+
+
+def _sharded(run, mesh: Mesh | None, takes, gives):
+  """Returns a function on the mesh, of the letters that it takes and gives."""
+  if mesh is None or mesh.size == 1:
+    return run
+
+  def spec(letters: str):
+    return sharding.sharding(mesh, letters, sharding.ACTIVATIONS).spec
+
+  # No slot and no head needs what another device holds.
+  return jax.shard_map(
+    run,
+    mesh=mesh,
+    in_specs=jax.tree.map(spec, takes),
+    out_specs=jax.tree.map(spec, gives),
+    # Nothing that it writes is the same on several devices by more than what
+    # comes in.
+    check_vma=False,
+  )
+
+
+def _plain(q_BKGH, k_LBKSH, v_LBKSH, index, filled_B, *, softcap) -> Part:
+  return reference(
+    q_BKGH, k_LBKSH[index], v_LBKSH[index], filled_B, softcap=softcap
+  )
 
 
 def reference(

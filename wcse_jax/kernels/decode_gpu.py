@@ -1,14 +1,26 @@
-"""Decode attention over the slots' own caches, for GPU (Triton).
+"""Attention of one decode step for GPU (Triton), from projections to output.
 
-A program works on one part of one slot's filled places for one key/value head:
-with few slots and heads there are more parts, so that every multiprocessor has
-work (Source: flash-decoding, crfm.stanford.edu/2023/10/12/flashdecoding.html).
-Only what is filled is read; the parts are merged by log-sum-exp.
+A small model's step is many small operations, and on a GPU each costs a few
+microseconds however little it does.  So three kernels do all that lies between
+a layer's projections and its output product:
 
-Dimension letters: see `wcse_jax/__init__.py`; Y parts of a slot.
+- `_own`: norms and rotates queries and the new key, writes the new key and
+  value to the slot's cache, and attends to that cache.  A program works on one
+  part of one slot's filled places for one key/value head; only what is filled
+  is read.
+- `_prefix`: attends to the prefix that all slots share, many slots at a time.
+- `_merge`: puts the parts together by log-sum-exp.
+
+Source: flash-decoding, crfm.stanford.edu/2023/10/12/flashdecoding.html (parts);
+Hydragen, arXiv:2402.05099, section 3 (shared prefix).
+
+Dimension letters: see `wcse_jax/__init__.py`; X queries of a key/value head and
+what lies behind them, Y parts, R rows of a product, E half a head.
 """
 
+import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,158 +28,412 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
 
-# Places of one pass of the softmax.
-_BLOCK = 64
-# Programs that keep a large GPU busy: two for each of 132 multiprocessors.
-_PROGRAMS = 264
-# The least number of rows that a matrix product of a warp has.
-_ROWS = 16
+# Places of one pass of the softmax: of a slot's own, of the prefix.
+_BLOCK, _PREFIX_BLOCK = 32, 64
+# Programs that keep a large GPU busy, of 132 multiprocessors: as many as there
+# may be before what is read is split no more.
+_PROGRAMS, _PREFIX_PROGRAMS = 528, 264
+# The most parts of a slot's own places.
+_PARTS = 4
+# The least number of rows that a matrix product of a warp has; and how many
+# share what is read of a prefix, where few and where many come together.
+_ROWS, _MANY_ROWS = 16, 64
+_FEW = 128
+_WARPS, _STAGES = 4, 2
 # Finite, so that a difference of two is not NaN.
 _MASKED = float(jnp.finfo(jnp.float32).min)
 
 
+@dataclasses.dataclass(frozen=True)
+class Layer:
+  """What the kernels know of a layer when they are compiled.
+
+  Attributes:
+    queries: of a key/value head.
+    scale: of the queries.
+    fresh: whether the new token has a key and a value, behind the queries;
+      without, all that is filled is in the cache.
+    keys_as_values: whether the new value is the key, neither normed by the
+      key's gain nor rotated.
+    v_norm: whether values are normed, without a gain.
+    eps: of the norms.
+    plus_one: whether a norm's gain is stored less one.
+    softcap: bound on |logits| (nats) before the softmax; None for no bound.
+  """
+
+  queries: int
+  scale: float
+  fresh: bool = True
+  keys_as_values: bool = False
+  v_norm: bool = False
+  eps: float = 1e-6
+  plus_one: bool = False
+  softcap: float | None = None
+
+
 def attend(
-  q_BKGH: jax.Array,
+  x_BKXH: jax.Array,
+  turn: tuple[jax.Array, jax.Array],
+  gains: tuple[jax.Array, ...],
   k_LBKSH: jax.Array,
   v_LBKSH: jax.Array,
   index: jax.Array | int,
+  place_B: jax.Array,
   filled_B: jax.Array,
+  prefix: tuple[jax.Array, jax.Array, jax.Array] | None,
   *,
-  softcap: float | None = None,
-  fill: float = 0.5,
+  layer: Layer,
   interpret: bool = False,
-) -> tuple[jax.Array, jax.Array]:
-  """Returns (out_BKGH, lse_BKG1), float32; see `decode.attend`."""
-  _, B, K, S, H = k_LBKSH.shape
-  G = q_BKGH.shape[2]
-  parts = split(B, K, S)
-  rows = max(_ROWS, pl.next_power_of_2(G))
-  q_BKGH = jnp.pad(
-    q_BKGH.astype(k_LBKSH.dtype), [(0, 0), (0, 0), (0, rows - G), (0, 0)]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Returns (out_BKGH, k_LBKSH, v_LBKSH) of one token; see `decode.step`."""
+  parts = _run_own(
+    x_BKXH,
+    turn,
+    gains,
+    k_LBKSH,
+    v_LBKSH,
+    index,
+    place_B,
+    filled_B,
+    layer=layer,
+    interpret=interpret,
   )
-  whole = pl.BlockSpec(memory_space=pl.ANY)
-  out_BKYGH, lse_BKYG = pl.pallas_call(
-    functools.partial(_part, parts=parts, softcap=softcap),
+  if layer.fresh:
+    *parts, k_LBKSH, v_LBKSH = parts
+  if prefix is not None:
+    parts += _run_prefix(
+      x_BKXH, turn, gains, *prefix, layer=layer, interpret=interpret
+    )
+  out_BKGH = _run_merge(
+    parts, x_BKXH.dtype, queries=layer.queries, interpret=interpret
+  )
+  return out_BKGH, k_LBKSH, v_LBKSH
+
+
+def split(slots: int, heads: int, places: int) -> int:
+  """Returns into how many parts the filled places of a slot are split."""
+  return max(
+    1, min(_PROGRAMS // (slots * heads), places // (2 * _BLOCK), _PARTS)
+  )
+
+
+_WHOLE = pl.BlockSpec(memory_space=pl.ANY)
+
+
+def _run_own(
+  x_BKXH,
+  turn,
+  gains,
+  k_LBKSH,
+  v_LBKSH,
+  index,
+  place_B,
+  filled_B,
+  *,
+  layer: Layer,
+  interpret: bool,
+) -> Any:
+  """Returns [out_BKYGH, lse_BKYG], and behind them the caches if written."""
+  _, B, K, S, H = k_LBKSH.shape
+  G = layer.queries
+  rows = max(_ROWS, pl.next_power_of_2(G))
+  parts = split(B, K, S)
+  inputs = [
+    jnp.asarray(index, jnp.int32).reshape(1),
+    place_B.astype(jnp.int32),
+    filled_B.astype(jnp.int32),
+    x_BKXH,
+    *turn,
+    *gains,
+    k_LBKSH,
+    v_LBKSH,
+  ]
+  last = len(inputs)
+  written = (k_LBKSH, v_LBKSH) if layer.fresh else ()
+  return pl.pallas_call(
+    functools.partial(_own, parts=parts, layer=layer),
     grid=(B, K, parts),
-    in_specs=[
-      whole,
-      whole,
-      pl.BlockSpec((None, None, rows, H), lambda b, h, _: (b, h, 0, 0)),
-      whole,
-      whole,
-    ],
+    in_specs=[_WHOLE] * last,
     out_specs=[
       pl.BlockSpec(
         (None, None, None, rows, H), lambda b, h, y: (b, h, y, 0, 0)
       ),
       pl.BlockSpec((None, None, None, rows), lambda b, h, y: (b, h, y, 0)),
+      *[_WHOLE for _ in written],
     ],
     out_shape=[
-      jax.ShapeDtypeStruct((B, K, parts, rows, H), jnp.float32),
-      jax.ShapeDtypeStruct((B, K, parts, rows), jnp.float32),
+      jax.ShapeDtypeStruct((B, K, parts, G, H), jnp.float32),
+      jax.ShapeDtypeStruct((B, K, parts, G), jnp.float32),
+      *[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in written],
     ],
-    compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=2),
-    cost_estimate=cost(q_BKGH, k_LBKSH, softcap=softcap, fill=fill),
+    # What is only read stays where it is.
+    input_output_aliases={last - 2: 2, last - 1: 3} if written else {},
+    compiler_params=plgpu.CompilerParams(num_warps=_WARPS, num_stages=_STAGES),
     interpret=interpret,
-    name='decode_attention',
-  )(
-    jnp.asarray(index, jnp.int32).reshape(1),
-    jnp.maximum(filled_B, 1).astype(jnp.int32),
-    q_BKGH,
-    k_LBKSH,
-    v_LBKSH,
-  )
-  out_BKYGH, lse_BKYG = out_BKYGH[:, :, :, :G], lse_BKYG[:, :, :, :G]
-  if parts == 1:
-    return out_BKYGH[:, :, 0], lse_BKYG[:, :, 0, :, None]
-  lse_BKG = jax.nn.logsumexp(lse_BKYG, axis=2)
-  share_BKYG = jnp.exp(lse_BKYG - lse_BKG[:, :, None])
-  out_BKGH = jnp.sum(out_BKYGH * share_BKYG[..., None], axis=2)
-  return out_BKGH, lse_BKG[..., None]
+    name='decode_own',
+  )(*inputs)
 
 
-def split(slots: int, heads: int, places: int) -> int:
-  """Returns into how many parts the filled places of a slot are split."""
-  return max(1, min(_PROGRAMS // (slots * heads), places // _BLOCK))
+def _run_prefix(
+  x_BKXH, turn, gains, k_KUH, v_KUH, low_B, *, layer: Layer, interpret: bool
+) -> Any:
+  """Returns (out_KYMH, lse_KYM), M = B * G padded: slot by slot."""
+  B = x_BKXH.shape[0]
+  K, U, H = k_KUH.shape
+  M = B * layer.queries
+  rows = _ROWS if M <= _FEW else _MANY_ROWS
+  blocks = pl.cdiv(M, rows)
+  passes = pl.cdiv(U, _PREFIX_BLOCK)
+  parts = max(1, min(_PREFIX_PROGRAMS // (blocks * K), passes))
+  inputs = [low_B.astype(jnp.int32), x_BKXH, *turn, *gains]
+  return pl.pallas_call(
+    functools.partial(
+      _prefix, each=pl.cdiv(passes, parts) * _PREFIX_BLOCK, layer=layer
+    ),
+    grid=(blocks, K, parts),
+    in_specs=[_WHOLE] * (len(inputs) + 2),
+    out_specs=[
+      pl.BlockSpec((None, None, rows, H), lambda m, h, y: (h, y, m, 0)),
+      pl.BlockSpec((None, None, rows), lambda m, h, y: (h, y, m)),
+    ],
+    out_shape=[
+      jax.ShapeDtypeStruct((K, parts, blocks * rows, H), jnp.float32),
+      jax.ShapeDtypeStruct((K, parts, blocks * rows), jnp.float32),
+    ],
+    compiler_params=plgpu.CompilerParams(num_warps=_WARPS, num_stages=_STAGES),
+    interpret=interpret,
+    name='decode_prefix',
+  )(*inputs, k_KUH, v_KUH)
 
 
-def cost(
-  q_BKGH, k_LBKSH, *, softcap: float | None, fill: float
-) -> pl.CostEstimate:
-  """Returns what one call costs when a share `fill` of the places is filled."""
-  _, B, K, S, H = k_LBKSH.shape
-  rows = q_BKGH.shape[2]
-  places = max(1, round(fill * S))
-  size = jnp.dtype(k_LBKSH.dtype).itemsize
-  outs = split(B, K, S) * (H + 1) * 4
-  return pl.CostEstimate(
-    flops=4 * B * K * rows * places * H,
-    bytes_accessed=2 * B * K * places * H * size
-    + B * K * rows * (H * size + outs),
-    transcendentals=B * K * rows * places * (1 if softcap is None else 2),
-  )
+def _run_merge(parts, dtype, *, queries: int, interpret: bool) -> jax.Array:
+  """Returns out_BKGH of the parts of own places, and of a prefix if any."""
+  B, K, _, G, H = parts[0].shape
+  return pl.pallas_call(
+    functools.partial(_merge, queries=queries),
+    grid=(B, K, G),
+    in_specs=[_WHOLE] * len(parts),
+    out_specs=pl.BlockSpec((None, None, None, H), lambda b, h, g: (b, h, g, 0)),
+    out_shape=jax.ShapeDtypeStruct((B, K, G, H), dtype),
+    compiler_params=plgpu.CompilerParams(num_warps=1, num_stages=1),
+    interpret=interpret,
+    name='decode_merge',
+  )(*parts)
 
 
-def _part(
-  index_ref,
-  filled_ref,
-  q_ref,
-  k_ref,
-  v_ref,
-  out_ref,
-  lse_ref,
-  *,
-  parts: int,
-  softcap: float | None,
-):
+def _own(*refs, parts: int, layer: Layer):
   """Attention over one part of one slot's filled places."""
+  written = refs[-2:]
+  *refs, out_ref, lse_ref = refs[:-2] if layer.fresh else refs
+  index_ref, place_ref, filled_ref, x_ref, sin_ref, cos_ref, *more = refs
+  *gains, k_ref, v_ref = more
   b, h, y = (pl.program_id(axis) for axis in range(3))
-  layer, filled = index_ref[0], filled_ref[b]
-  rows, H = q_ref.shape
+  at_layer, place, filled = index_ref[0], place_ref[b], filled_ref[b]
+  rows, H = out_ref.shape
+  G, E = layer.queries, H // 2
+  low, high = pl.ds(0, E), pl.ds(E, E)
+  sin_E, cos_E = sin_ref[b], cos_ref[b]
+  # Rows beyond the last query do its work again.
+  query_R = jnp.minimum(jnp.arange(rows), G - 1)
+  a_RE, b_RE = _prepared(
+    (x_ref[b, h, query_R, low], x_ref[b, h, query_R, high]),
+    gains[:1],
+    (sin_E[None], cos_E[None]),
+    layer,
+  )
+  a_RE, b_RE = (_scaled(half, layer) for half in (a_RE, b_RE))
+  state = (
+    jnp.full((rows,), _MASKED, jnp.float32),
+    jnp.zeros((rows,), jnp.float32),
+    jnp.zeros((rows, H), jnp.float32),
+  )
+  if layer.fresh:
+    ka_E, kb_E = _prepared(
+      (x_ref[b, h, G, low], x_ref[b, h, G, high]),
+      gains[1:],
+      (sin_E, cos_E),
+      layer,
+    )
+    v_H = x_ref[b, h, G if layer.keys_as_values else G + 1, :]
+    if layer.v_norm:
+      wide_H = v_H.astype(jnp.float32)
+      square = jnp.sum(wide_H * wide_H) / H
+      v_H = (wide_H * jax.lax.rsqrt(square + layer.eps)).astype(v_H.dtype)
+
+    @pl.when(y == 0)
+    def _():
+      written[0][at_layer, b, h, place, low] = ka_E
+      written[0][at_layer, b, h, place, high] = kb_E
+      written[1][at_layer, b, h, place, :] = v_H
+
+    # It weighs in the first part, from where it is.
+    first = y == 0
+    wide = [half.astype(jnp.float32) for half in (a_RE, b_RE, ka_E, kb_E)]
+    logits_R = jnp.sum(
+      wide[0] * wide[2][None] + wide[1] * wide[3][None], axis=1
+    )
+    logits_R = _capped(logits_R, layer)
+    state = (
+      jnp.where(first, logits_R, state[0]),
+      jnp.where(first, 1.0, state[1]),
+      jnp.where(first, v_H.astype(jnp.float32)[None], state[2]),
+    )
   # The slot's own length decides its parts, whatever the others hold.
   each = pl.cdiv(pl.cdiv(filled, parts), _BLOCK) * _BLOCK
-  first = y * each
-  end = jnp.minimum(first + each, filled)
-  q_GH = q_ref[...]
+  start = y * each
+  end = jnp.minimum(start + each, filled)
 
   def one_block(w, state):
-    peak_G, total_G, sum_GH = state
-    start = first + w * _BLOCK
-    inside_S = start + jnp.arange(_BLOCK) < end
-    at = (layer, b, h, pl.ds(start, _BLOCK), slice(None))
+    at_S = start + w * _BLOCK + jnp.arange(_BLOCK)
+    inside_S = at_S < end
+    if layer.fresh:
+      inside_S = inside_S & (at_S != place)
+    where = (at_layer, b, h, pl.ds(start + w * _BLOCK, _BLOCK))
     # What is not filled is not read, and 0 instead.
-    k_SH = plgpu.load(k_ref.at[at], mask=inside_S[:, None], other=0.0)
-    logits_GS = _product(q_GH, k_SH.T)
-    if softcap is not None:
-      logits_GS = softcap * jnp.tanh(logits_GS / softcap)
-    logits_GS = jnp.where(inside_S[None], logits_GS, _MASKED)
-    new_G = jnp.maximum(peak_G, jnp.max(logits_GS, axis=1))
-    odds_GS = jnp.exp(logits_GS - new_G[:, None])
-    scale_G = jnp.exp(peak_G - new_G)
-    v_SH = plgpu.load(v_ref.at[at], mask=inside_S[:, None], other=0.0)
-    part_GH = _product(odds_GS.astype(v_SH.dtype), v_SH)
-    return (
-      new_G,
-      scale_G * total_G + jnp.sum(odds_GS, axis=1),
-      scale_G[:, None] * sum_GH + part_GH,
-    )
+    held = [
+      plgpu.load(ref.at[(*where, part)], mask=inside_S[:, None], other=0.0)
+      for ref, part in ((k_ref, low), (k_ref, high), (v_ref, slice(None)))
+    ]
+    return _pass(state, (a_RE, b_RE), held, inside_S[None], layer)
 
-  blocks = pl.cdiv(jnp.maximum(end - first, 0), _BLOCK)
-  peak_G, total_G, sum_GH = jax.lax.fori_loop(
-    0,
-    blocks,
-    one_block,
-    (
-      jnp.full((rows,), _MASKED, jnp.float32),
-      jnp.zeros((rows,), jnp.float32),
-      jnp.zeros((rows, H), jnp.float32),
-    ),
+  blocks = pl.cdiv(jnp.maximum(end - start, 0), _BLOCK)
+  out_RH, lse_R = _ended(jax.lax.fori_loop(0, blocks, one_block, state))
+  some_R = jnp.arange(rows) < G
+  plgpu.store(out_ref.at[:, :], out_RH, mask=some_R[:, None])
+  plgpu.store(lse_ref.at[:], lse_R, mask=some_R)
+
+
+def _prefix(*refs, each: int, layer: Layer):
+  """Attention of some rows over one part of the shared prefix."""
+  *inputs, k_ref, v_ref, out_ref, lse_ref = refs
+  low_ref, x_ref, sin_ref, cos_ref, *gains = inputs
+  m, h, y = (pl.program_id(axis) for axis in range(3))
+  rows, H = out_ref.shape
+  slots, U = x_ref.shape[0], k_ref.shape[1]
+  G, E = layer.queries, H // 2
+  low, high = pl.ds(0, E), pl.ds(E, E)
+  row_R = m * rows + jnp.arange(rows)
+  slot_R = jnp.minimum(row_R // G, slots - 1)
+  query_R = row_R % G
+  turn = sin_ref[slot_R, :], cos_ref[slot_R, :]
+  halves = _prepared(
+    (x_ref[slot_R, h, query_R, low], x_ref[slot_R, h, query_R, high]),
+    gains[:1],
+    turn,
+    layer,
   )
-  # A part without places has no weight.
-  some = blocks > 0
-  total_G = jnp.where(some, total_G, 1.0)
-  out_ref[...] = sum_GH / total_G[:, None]
-  lse_ref[...] = jnp.where(some, peak_G + jnp.log(total_G), _MASKED)
+  halves = tuple(_scaled(half, layer) for half in halves)
+  low_R = low_ref[slot_R]
+  start = y * each
+  end = jnp.minimum(start + each, U)
+
+  def one_block(w, state):
+    at_S = start + w * _PREFIX_BLOCK + jnp.arange(_PREFIX_BLOCK)
+    inside_S = at_S < end
+    where = (h, pl.ds(start + w * _PREFIX_BLOCK, _PREFIX_BLOCK))
+    held = [
+      plgpu.load(ref.at[(*where, part)], mask=inside_S[:, None], other=0.0)
+      for ref, part in ((k_ref, low), (k_ref, high), (v_ref, slice(None)))
+    ]
+    seen_RS = inside_S[None] & (at_S[None] >= low_R[:, None])
+    return _pass(state, halves, held, seen_RS, layer)
+
+  # What no row sees is not read.
+  skipped = jnp.maximum(jnp.min(low_R) - start, 0) // _PREFIX_BLOCK
+  blocks = pl.cdiv(jnp.maximum(end - start, 0), _PREFIX_BLOCK)
+  state = (
+    jnp.full((rows,), _MASKED, jnp.float32),
+    jnp.zeros((rows,), jnp.float32),
+    jnp.zeros((rows, H), jnp.float32),
+  )
+  out_RH, lse_R = _ended(jax.lax.fori_loop(skipped, blocks, one_block, state))
+  out_ref[...] = out_RH
+  lse_ref[...] = lse_R
+
+
+def _merge(*refs, queries: int):
+  """One softmax over the keys of all parts, of one query."""
+  *parts, merged_ref = refs
+  b, h, g = (pl.program_id(axis) for axis in range(3))
+  found = [(parts[0], parts[1], (b, h, y, g)) for y in range(parts[1].shape[2])]
+  if len(parts) > 2:
+    found += [
+      (parts[2], parts[3], (h, y, b * queries + g))
+      for y in range(parts[3].shape[1])
+    ]
+  weights = [lse_ref[where] for _, lse_ref, where in found]
+  peak = functools.reduce(jnp.maximum, weights)
+  odds = [jnp.exp(lse - peak) for lse in weights]
+  sum_H = sum(
+    odd * out_ref[(*where, slice(None))]
+    for odd, (out_ref, _, where) in zip(odds, found, strict=True)
+  )
+  merged_ref[...] = (sum_H / sum(odds)).astype(merged_ref.dtype)
+
+
+def _prepared(halves, gains, turn, layer: Layer):
+  """Returns both halves of some heads, normed if they have a gain, rotated.
+
+  Rounded where `models.layers` rounds.
+  """
+  dtype, E = halves[0].dtype, halves[0].shape[-1]
+  wide = [half.astype(jnp.float32) for half in halves]
+  if gains:
+    square = sum(jnp.sum(x * x, axis=-1, keepdims=True) for x in wide)
+    scale = jax.lax.rsqrt(square / (2 * E) + layer.eps)
+    for i, at in enumerate((pl.ds(0, E), pl.ds(E, E))):
+      gain_E = gains[0][at].astype(jnp.float32)
+      if layer.plus_one:
+        gain_E = 1.0 + gain_E
+      if wide[i].ndim == 2:
+        gain_E = gain_E[None]
+      wide[i] = (wide[i] * scale * gain_E).astype(dtype).astype(jnp.float32)
+  (a, b), (sin, cos) = wide, turn
+  return (a * cos - b * sin).astype(dtype), (b * cos + a * sin).astype(dtype)
+
+
+def _scaled(x: jax.Array, layer: Layer) -> jax.Array:
+  return (x * jnp.asarray(layer.scale, x.dtype)).astype(x.dtype)
+
+
+def _pass(state, halves, held, seen, layer: Layer):
+  """Returns the softmax's state after some more places.
+
+  Args:
+    state: (peak_R of the logits, total_R of the odds, sum_RH of the values).
+    halves: of the queries.
+    held: both halves of the keys, and the values.
+    seen: mask, true where a row may attend.
+    layer: the layer.
+  """
+  peak_R, total_R, sum_RH = state
+  ka_SE, kb_SE, v_SH = held
+  logits_RS = _product(halves[0], ka_SE.T) + _product(halves[1], kb_SE.T)
+  logits_RS = jnp.where(seen, _capped(logits_RS, layer), _MASKED)
+  new_R = jnp.maximum(peak_R, jnp.max(logits_RS, axis=1))
+  odds_RS = jnp.where(seen, jnp.exp(logits_RS - new_R[:, None]), 0.0)
+  scale_R = jnp.exp(peak_R - new_R)
+  part_RH = _product(odds_RS.astype(v_SH.dtype), v_SH)
+  return (
+    new_R,
+    scale_R * total_R + jnp.sum(odds_RS, axis=1),
+    scale_R[:, None] * sum_RH + part_RH,
+  )
+
+
+def _ended(state) -> tuple[jax.Array, jax.Array]:
+  """Returns (out_RH, lse_R) of a part; one without places has no weight."""
+  peak_R, total_R, sum_RH = state
+  some_R = total_R > 0
+  total_R = jnp.where(some_R, total_R, 1.0)
+  lse_R = jnp.where(some_R, peak_R + jnp.log(total_R), _MASKED)
+  return sum_RH / total_R[:, None], lse_R
+
+
+def _capped(logits: jax.Array, layer: Layer) -> jax.Array:
+  if layer.softcap is None:
+    return logits
+  return layer.softcap * jnp.tanh(logits / layer.softcap)
 
 
 def _product(a, b) -> jax.Array:

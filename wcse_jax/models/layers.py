@@ -125,6 +125,11 @@ class Layers:
   ):
     """Returns the attention of one token a slot; it leaves (part, shared)."""
 
+    if scene.filled_B is not None and sharding.platform(self.mesh) != 'tpu':
+      return self._attend_whole(
+        block, scene, part, before, shared, own_B, index
+      )
+
     def attended(y_BTD):
       left, written = shared, part
       if not block.layer.shares_kv:
@@ -159,11 +164,78 @@ class Layers:
 
     return attended
 
+  def _attend_whole(
+    self, block, scene: Scene, part, before, shared: Shared, own_B, index
+  ):
+    """Returns `attend_step` where kernels do all but the products."""
+    c, layer = self.config, block.layer
+    fresh = not layer.shares_kv
+
+    def attended(y_BTD):
+      K, N = layer.num_kv_heads, c.num_heads
+      names = {'q': N} | ({'k': K} if fresh else {})
+      names |= {'v': K} if fresh and not layer.keys_as_values else {}
+      x_BKXH = jnp.concatenate(
+        [
+          self._heads(block, y_BTD, name, count)[:, 0].reshape(
+            len(y_BTD), K, -1, layer.head_dim
+          )
+          for name, count in names.items()
+        ],
+        axis=2,
+      )
+      gains = ()
+      if c.qk_norm:
+        gains = (block.q_norm[...],) + ((block.k_norm[...],) if fresh else ())
+      own, seen = (part, before) if fresh else shared[layer.kind]
+      # What comes from before the scan is of one layer.
+      at = index if own['k'].ndim == 5 else None
+      prefix = None
+      if seen is not None:
+        low_B = jnp.zeros_like(own_B)
+        if layer.kind == 'local' and c.window is not None:
+          low_B = own_B + seen['k'].shape[-2] - c.window + 1
+        prefix = seen['k'], seen['v'], jnp.maximum(low_B, 0)
+
+      def turned(k):
+        return jnp.swapaxes(k, -1, -2) if self.keys_last else k
+
+      out_BKGH, k, v = decode.step(
+        x_BKXH,
+        tuple(x_BTE[:, 0] for x_BTE in scene.turn),
+        gains,
+        turned(own['k']),
+        own['v'],
+        at,
+        own_B % own['v'].shape[-2],
+        scene.filled_B,
+        prefix,
+        layer=decode.Layer(
+          queries=N // K,
+          scale=c.query_scale,
+          fresh=fresh,
+          keys_as_values=layer.keys_as_values,
+          v_norm=c.v_norm,
+          eps=c.norm_eps,
+          plus_one=c.norm_plus_one,
+          softcap=c.attn_softcap,
+        ),
+        mesh=self.mesh,
+      )
+      left, written = shared, part
+      if fresh:
+        written = {'k': turned(k), 'v': v}
+        left = {**shared, layer.kind: (written, before)}
+      out_BTD = dot(out_BKGH.reshape(*y_BTD.shape[:2], -1), block, 'o')
+      return out_BTD, (written, left)
+
+    return attended
+
   def _heads(self, block, y_BTD, name: str, count: int) -> jax.Array:
     out = dot(y_BTD, block, name)
     if self.config.qkv_bias:
       out = out + getattr(block, f'{name}_bias')[...][None, None]
-    if not self.keys_last:
+    if sharding.platform(self.mesh) == 'tpu':
       # Else the compiler for TPU makes heads an axis of the product, for which
       # it copies every layer's weights into another layout.
       out = jax.lax.optimization_barrier(out)

@@ -3,6 +3,7 @@
 Each Param carries the letters of its axes, from which its sharding follows.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -108,6 +109,28 @@ class Stack(nnx.Module):
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Start:
+  """How a Param starts; it is kept with it.
+
+  Attributes:
+    kind: `normal` with a deviation of `size`, `integers` from -127 to 127, or
+      `constant`, all of it `size`.
+    size: as `kind` says.
+  """
+
+  kind: str
+  size: float = 0.0
+
+  def make(self, key: jax.Array | None, shape, dtype) -> jax.Array:
+    """Returns an array of that kind; a constant takes no key."""
+    if self.kind == 'constant':
+      return jnp.full(shape, self.size, dtype)
+    if self.kind == 'integers':
+      return jax.random.randint(key, shape, -127, 128, dtype)
+    return (self.size * jax.random.normal(key, shape)).astype(dtype)
+
+
 class Maker:
   """Makes Params with the letters of their axes, on the modules they are of."""
 
@@ -117,42 +140,46 @@ class Maker:
     self._int8 = int8
 
   def weight(self, module, name, letters, shape, *, repeats: int = 1) -> None:
-    """Sets a matrix that may be held in int8."""
+    """Sets a matrix with a random start, held in int8 if so asked."""
     if not self._int8:
       return self.plain(module, name, letters, shape, repeats=repeats)
     # Of a table a row is a channel, of a product's factor a column.
     table = letters == 'VD'
     channels = letters[:1] if table else letters.replace(letters[-2], '')
     sizes = shape[:1] if table else (*shape[:-2], shape[-1])
-    if repeats > 1:
-      letters, channels = 'L' + letters, 'L' + channels
-      shape, sizes = (repeats, *shape), (repeats, *sizes)
-    start = jnp.zeros(shape, jnp.int8)
-    scale = jnp.ones(sizes, jnp.float32)
-    setattr(module, name, nnx.Param(start, letters=letters))
-    setattr(module, f'{name}_scale', nnx.Param(scale, letters=channels))
+    # The variance is that of a start in floats.
+    scale = Start('constant', (3 / _fan_in(letters, shape)) ** 0.5 / 127)
+    integers = Start('integers')
+    self._set(module, name, letters, shape, repeats, integers, jnp.int8)
+    self._set(
+      module, f'{name}_scale', channels, sizes, repeats, scale, jnp.float32
+    )
     return None
 
   def plain(self, module, name, letters, shape, *, repeats: int = 1) -> None:
     """Sets a matrix with a random start."""
-    # Embedding rows are scaled up by sqrt(D) on the way in: a start of
-    # 1 / sqrt(D) gives unit variance there and unit logits at the head.
-    fan_in = shape[-1] if letters == 'VD' else shape[-2]
-    if repeats > 1:
-      letters, shape = 'L' + letters, (repeats, *shape)
-    start = jax.random.normal(self._rngs.params(), shape, jnp.float32)
-    start = (start * fan_in**-0.5).astype(self._dtype)
-    setattr(module, name, nnx.Param(start, letters=letters))
+    start = Start('normal', _fan_in(letters, shape) ** -0.5)
+    self._set(module, name, letters, shape, repeats, start, self._dtype)
 
   def vector(
     self, module, name, letters, size: int, *, value: float, repeats: int = 1
   ) -> None:
     """Sets a vector that starts at one value."""
-    shape = (size,)
+    start = Start('constant', value)
+    self._set(module, name, letters, (size,), repeats, start, self._dtype)
+
+  def _set(self, module, name, letters, shape, repeats, start, dtype) -> None:
     if repeats > 1:
-      letters, shape = 'L' + letters, (repeats, size)
-    start = jnp.full(shape, value, self._dtype)
-    setattr(module, name, nnx.Param(start, letters=letters))
+      letters, shape = 'L' + letters, (repeats, *shape)
+    key = None if start.kind == 'constant' else self._rngs.params()
+    made = start.make(key, shape, dtype)
+    setattr(module, name, nnx.Param(made, letters=letters, start=start))
+
+
+def _fan_in(letters: str, shape: tuple[int, ...]) -> int:
+  # Embedding rows are scaled up by sqrt(D) on the way in: a start of
+  # 1 / sqrt(D) gives unit variance there and unit logits at the head.
+  return shape[-1] if letters == 'VD' else shape[-2]
 
 
 def held(module, name: str) -> tuple[jax.Array, jax.Array | None]:

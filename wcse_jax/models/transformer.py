@@ -1,8 +1,8 @@
 """The decoder.  Families differ by fields of `ModelConfig` alone.
 
-Layers come in stacks.  On accelerators the layers of a whole group (a local and
-a global one, say) are stacked and scanned, so that compile time does not grow
-with depth; layers left over at the end form a stack of their own.  On CPU every
+Layers come in stacks.  On TPU the layers of a whole group (local and global,
+say) are stacked and scanned, so that compile time does not grow with depth;
+layers left over at the end form a stack of their own.  On CPU and GPU every
 layer is a stack by itself, which runs faster there.  One block function serves
 both.  Source of the choice: docs/design/model.md.
 """
@@ -30,7 +30,7 @@ class Transformer(nnx.Module):
     dtype: of weights and activations; norms, softmax and logits are float32.
     rngs: for a random start.
     mesh: where it will run; None for one device.
-    scan: stack and scan the layers; None: everywhere but on CPU.
+    scan: stack and scan the layers; None: on TPU.
     weights: `int8` holds the matrices in int8 with a scale an output channel,
       for sampling and scoring; empty: as `dtype`.
   """
@@ -47,9 +47,9 @@ class Transformer(nnx.Module):
   ):
     if weights not in ('', 'int8'):
       raise ValueError(f"weights must be '' or 'int8'; got {weights!r}.")
+    platform = sharding.platform(mesh)
     if scan is None:
-      devices = jax.devices() if mesh is None else mesh.devices.flat
-      scan = next(iter(devices)).platform != 'cpu'
+      scan = platform == 'tpu'
     c = config
     make = modules.Maker(jnp.dtype(dtype), rngs, int8=weights == 'int8')
     gain = 0.0 if c.norm_plus_one else 1.0
@@ -57,8 +57,8 @@ class Transformer(nnx.Module):
     self.dtype = jnp.dtype(dtype)
     self.mesh = mesh
     self.weights = weights
-    # See `cache.empty`: on CPU, where layers are not scanned either.
-    self.keys_last = not scan
+    # See `cache.empty`.
+    self.keys_last = platform == 'cpu' and not scan
     make.weight(self, 'embedding', 'VD', (c.vocab_size, c.d_model))
     make.vector(self, 'final_norm', '_', c.d_model, value=gain)
     if not c.tie_embeddings:
