@@ -13,8 +13,9 @@ from wcse_jax.peers import measure
 
 def run(config: measure.PeersConfig, workdir: str) -> None:
   del workdir
-  # Else jax, measuring the machine, would keep a GPU's memory from the peers.
-  os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+  # Else jax, measuring the machine, would keep a GPU's memory from the peers:
+  # what it has once had it gives back only so.
+  os.environ.setdefault('XLA_PYTHON_CLIENT_ALLOCATOR', 'platform')
   print(json.dumps(measure.measure(config), indent=2))
 
 

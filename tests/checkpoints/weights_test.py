@@ -246,3 +246,42 @@ def test_no_parameter_is_taken_for_the_scales_of_another(hf_folders):
         if isinstance(value, nnx.Param)
       }
       assert not {f'{name}_scale' for name in names} & names
+
+
+@pytest.mark.parametrize('kind', ['', 'int8'])
+def test_made_up_weights_need_no_file(kind, hf_folders, tmp_path):
+  folder = pathlib.Path(hf_folders['gemma2', 'float32'])
+  config = checkpoints.read_config(str(folder))
+  mesh = sharding.make_mesh('data=2,fsdp=2,tensor=2')
+  model = weights.random(
+    config, dtype='bfloat16', mesh=mesh, scan=True, weights=kind
+  )
+  again = weights.random(config, dtype='bfloat16', mesh=mesh, weights=kind)
+  other = weights.random(
+    config, dtype='bfloat16', mesh=mesh, weights=kind, seed=1
+  )
+  embedding = model.embedding[...]
+  assert embedding.dtype == (np.int8 if kind else jax.numpy.bfloat16)
+  assert embedding.sharding.shard_shape(embedding.shape) != embedding.shape
+  wide = np.asarray(embedding, np.float32)
+  if kind:
+    wide = wide * np.asarray(model.embedding_scale[...])[:, None]
+  assert np.std(wide) == pytest.approx(config.d_model**-0.5, rel=0.1)
+  np.testing.assert_array_equal(embedding, again.embedding[...])
+  assert not np.array_equal(embedding, other.embedding[...])
+  # Unit variance at the head, as of a model that is about to be trained.
+  logits = model(jax.numpy.ones((4, 8), jax.numpy.int32))
+  assert 0.3 < float(jax.numpy.std(logits)) < 3
+
+
+def test_made_up_weights_of_a_gguf_file_are_refused(tmp_path):
+  (tmp_path / 'model.gguf').write_bytes(b'GGUF')
+  with pytest.raises(errors.InputError, match=r'wanted a folder with config'):
+    checkpoints.load(str(tmp_path / 'model.gguf'), random=True)
+
+
+def test_made_up_weights_on_a_mesh_that_does_not_fit_are_refused(hf_folders):
+  config = checkpoints.read_config(hf_folders['gemma2', 'float32'])
+  mesh = sharding.make_mesh('tensor=8')
+  with pytest.raises(errors.InputError, match='tensor=8 does not divide'):
+    weights.random(config, dtype='float32', mesh=mesh)

@@ -101,6 +101,35 @@ def test_sharded_is_unsharded(mesh):
     np.testing.assert_allclose(got, want, atol=1e-6)
 
 
+@pytest.mark.parametrize('fresh', [True, False])
+def test_a_sharded_step_is_an_unsharded_one(fresh):
+  B, K, G, S, H, U = 8, 2, 3, 32, 16, 40
+  rng = np.random.default_rng(0)
+
+  def random(*shape):
+    return rng.normal(size=shape).astype(np.float32)
+
+  filled_B = rng.integers(1, S + 1, B).astype(np.int32)
+  low_B = rng.integers(0, U, B).astype(np.int32)
+  x_BKXH = random(B, K, G + 2 if fresh else G, H)
+  gains = (random(H), random(H)) if fresh else (random(H),)
+  turn = random(B, H // 2), random(B, H // 2)
+  k, v = random(B, K, S, H), random(B, K, S, H)
+  layer = decode.Layer(queries=G, scale=0.3, fresh=fresh)
+  rest = (filled_B - 1, filled_B, (random(K, U, H), random(K, U, H), low_B))
+  alone = jax.jit(functools.partial(decode.step, layer=layer))(
+    x_BKXH, turn, gains, k, v, None, *rest
+  )
+  mesh = sharding.make_mesh('data=2,fsdp=2,tensor=2', jax.devices())
+  run = jax.jit(functools.partial(decode.step, layer=layer, mesh=mesh))
+  sharded = run(x_BKXH, turn, gains, k, v, None, *rest)
+  for got, want in zip(sharded, alone, strict=True):
+    np.testing.assert_allclose(got, want, atol=1e-6)
+  out_BKGH = sharded[0]
+  shape = out_BKGH.sharding.shard_shape(out_BKGH.shape)
+  assert shape == (B // 4, K // 2, G, H)
+
+
 @pytest.mark.parametrize(
   ('family', 'scan'),
   [

@@ -11,16 +11,28 @@ _CONFIG = settings.SamplerConfig(slots=6, max_new_tokens=40, prefill_batch=2)
 
 
 @pytest.mark.parametrize('name', ['gemma3-270m', 'gemma2-2b', 'gemma4-e2b'])
-@pytest.mark.parametrize('weights', ['', 'int8'])
-def test_weights_and_caches_are_what_the_model_holds(name, weights):
+@pytest.mark.parametrize(
+  ('weights', 'scan', 'cache_dtype'),
+  # Not scanned, as it runs on CPU, the cache is wide.
+  [('', True, ''), ('int8', True, ''), ('', False, 'float32')],
+)
+def test_weights_and_caches_are_what_the_model_holds(
+  name, weights, scan, cache_dtype
+):
   config = published.configs()[name]
   dtype = 'bfloat16'
   found = memory.need(
-    config, _CONFIG, prefix=700, suffix=600, dtype=dtype, weights=weights
+    config,
+    _CONFIG,
+    prefix=700,
+    suffix=600,
+    dtype=dtype,
+    cache_dtype=cache_dtype,
+    weights=weights,
   )
   model = nnx.eval_shape(
     lambda: transformer.Transformer(
-      config, dtype=dtype, rngs=nnx.Rngs(0), scan=True, weights=weights
+      config, dtype=dtype, rngs=nnx.Rngs(0), scan=scan, weights=weights
     )
   )
 

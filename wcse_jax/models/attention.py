@@ -49,6 +49,8 @@ def attend(
 ) -> jax.Array:
   """Returns out_BTKGH, the attention of each query over all sources together.
 
+  In the widest dtype of the values.
+
   One softmax over the sources side by side: of those that all rows share the
   keys are read once for the batch.
 
@@ -115,18 +117,19 @@ def _attend(q_BTKGH, sources, softcap) -> jax.Array:
     parts.append(logits_BKGTS)
   logits = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
   probs = jax.nn.softmax(logits)
-  dtype = sources[0].v.dtype
+  dtype = jnp.result_type(*[source.v.dtype for source in sources])
   # Parts are added before they are rounded.
   wide = dtype if len(sources) == 1 else jnp.float32
   out, first = 0, 0
   for source in sources:
     probs_BKGTS = probs[..., first : first + source.positions]
     first += source.positions
-    out += _mixed(probs_BKGTS.astype(dtype), source, wide)
+    out += _mixed(probs_BKGTS.astype(source.v.dtype), source, wide)
   return out.astype(dtype)
 
 
 def _logits(q_BTKGH, source: Source) -> jax.Array:
+  q_BTKGH = q_BTKGH.astype(source.k.dtype)
   if source.k_axes not in ('BKHS', 'BKSH'):
     return jnp.einsum(
       f'BTKGH,{source.k_axes}->BKGTS',

@@ -25,6 +25,15 @@ Part = dict[str, jax.Array]
 Cache = list[list[Part]]
 
 
+def dtype_on(platform: str, dtype: str) -> str:
+  """Returns the dtype of the slots' keys and values of a model in `dtype`.
+
+  A write into a bfloat16 array has the compiler for CPU turn all of it into
+  float32 and back.
+  """
+  return 'float32' if platform == 'cpu' else dtype
+
+
 def places(layer: config.Layer, window: int | None, whole: int) -> int:
   """Returns the places of a slot's cache in one layer.
 

@@ -51,11 +51,13 @@ class Layers:
     config: the architecture.
     mesh: where it runs; None for one device.
     keys_last: as in `cache.empty`.
+    cache_dtype: of keys and values.
   """
 
   config: model_config.ModelConfig
   mesh: Mesh | None
   keys_last: bool
+  cache_dtype: Any
 
   def block(
     self,
@@ -79,9 +81,10 @@ class Layers:
     x_BTD = sharding.constrain(x_BTD + y_BTD, 'BTD', self.mesh)
 
     y_BTD = self.norm(x_BTD, block.mlp_norm[...])
-    h_BTF = self._gate(dot(y_BTD, block, 'gate')) * dot(y_BTD, block, 'up')
+    h_BTF = self._gate(self.dot(y_BTD, block, 'gate'))
+    h_BTF = h_BTF * self.dot(y_BTD, block, 'up')
     h_BTF = sharding.constrain(h_BTF, 'BTF', self.mesh)
-    y_BTD = dot(h_BTF, block, 'down')
+    y_BTD = self.dot(h_BTF, block, 'down')
     if c.num_experts:
       y_BTD = self.norm(y_BTD, block.dense_post_norm[...])
       y_BTD = y_BTD + self._experts(block, x_BTD)
@@ -90,8 +93,8 @@ class Layers:
     x_BTD = sharding.constrain(x_BTD + y_BTD, 'BTD', self.mesh)
 
     if own is not None:
-      h_BTC = self._gate(dot(x_BTD, block, 'own_gate')) * own
-      y_BTD = self.norm(dot(h_BTC, block, 'own_out'), block.own_norm[...])
+      h_BTC = self._gate(self.dot(x_BTD, block, 'own_gate')) * own
+      y_BTD = self.norm(self.dot(h_BTC, block, 'own_out'), block.own_norm[...])
       x_BTD = sharding.constrain(x_BTD + y_BTD, 'BTD', self.mesh)
     if c.layer_scalar:
       x_BTD = x_BTD * block.scalar[...][None, None]
@@ -226,13 +229,13 @@ class Layers:
       if fresh:
         written = {'k': turned(k), 'v': v}
         left = {**shared, layer.kind: (written, before)}
-      out_BTD = dot(out_BKGH.reshape(*y_BTD.shape[:2], -1), block, 'o')
+      out_BTD = self.dot(out_BKGH.reshape(*y_BTD.shape[:2], -1), block, 'o')
       return out_BTD, (written, left)
 
     return attended
 
   def _heads(self, block, y_BTD, name: str, count: int) -> jax.Array:
-    out = dot(y_BTD, block, name)
+    out = self.dot(y_BTD, block, name)
     if self.config.qkv_bias:
       out = out + getattr(block, f'{name}_bias')[...][None, None]
     if sharding.platform(self.mesh) == 'tpu':
@@ -253,9 +256,9 @@ class Layers:
     if c.v_norm:
       v_BTKH = self.norm(v_BTKH, None)
     k_BTKH = attention.rotate(k_BTKH, turn)
-    return (
-      sharding.constrain(k_BTKH, 'BTKH', self.mesh),
-      sharding.constrain(v_BTKH, 'BTKH', self.mesh),
+    return tuple(
+      sharding.constrain(x.astype(self.cache_dtype), 'BTKH', self.mesh)
+      for x in (k_BTKH, v_BTKH)
     )
 
   def _attention(
@@ -272,7 +275,8 @@ class Layers:
     out_BTKGH = attention.attend(
       q_BTKGH, sources, softcap=self.config.attn_softcap
     )
-    return dot(out_BTKGH.reshape(*y_BTD.shape[:2], -1), block, 'o')
+    out_BTN = out_BTKGH.reshape(*y_BTD.shape[:2], -1).astype(y_BTD.dtype)
+    return self.dot(out_BTN, block, 'o')
 
   def _read(
     self, block, y_BTD, scene: Scene, own: caches.Part, index, prefix
@@ -309,7 +313,7 @@ class Layers:
         decode.dense(q_BKGH, prefix['k'], prefix['v'], mask_BU, softcap=cap)
       )
     out_BKGH = decode.merge(parts).astype(y_BTD.dtype)
-    return dot(out_BKGH.reshape(*y_BTD.shape[:2], -1), block, 'o')
+    return self.dot(out_BKGH.reshape(*y_BTD.shape[:2], -1), block, 'o')
 
   def _queries(self, block, y_BTD, scene: Scene) -> jax.Array:
     """Returns q_BTKGH, rotated and scaled."""
@@ -373,13 +377,16 @@ class Layers:
       wide = wide * jnp.expand_dims(gain, range(x.ndim - 1))
     return wide.astype(x.dtype)
 
-
-def dot(x_BTA: jax.Array, module, name: str) -> jax.Array:
-  """Returns x times a matrix of the module, in the dtype of x."""
-  held, scale = modules.held(module, name)
-  if scale is None:
-    return x_BTA @ held
-  out = jnp.matmul(
-    x_BTA, held.astype(x_BTA.dtype), preferred_element_type=jnp.float32
-  )
-  return (out * scale[None, None]).astype(x_BTA.dtype)
+  def dot(self, x_BTA: jax.Array, module, name: str) -> jax.Array:
+    """Returns x times a matrix of the module, in the dtype of x."""
+    held, scale = modules.held(module, name)
+    # On CPU products of bfloat16 are fast only where they give float32.
+    wide = sharding.platform(self.mesh) == 'cpu' or scale is not None
+    out = jnp.matmul(
+      x_BTA,
+      held.astype(x_BTA.dtype),
+      preferred_element_type=jnp.float32 if wide else None,
+    )
+    if scale is not None:
+      out = out * scale[None, None]
+    return out.astype(x_BTA.dtype)

@@ -59,6 +59,9 @@ class Transformer(nnx.Module):
     self.weights = weights
     # See `cache.empty`.
     self.keys_last = platform == 'cpu' and not scan
+    self.cache_dtype = jnp.dtype(
+      caches.dtype_on(platform, self.dtype.name) if self.keys_last else dtype
+    )
     make.weight(self, 'embedding', 'VD', (c.vocab_size, c.d_model))
     make.vector(self, 'final_norm', '_', c.d_model, value=gain)
     if not c.tie_embeddings:
@@ -77,7 +80,9 @@ class Transformer(nnx.Module):
 
   @property
   def _layers(self) -> layers.Layers:
-    return layers.Layers(self.config, self.mesh, self.keys_last)
+    return layers.Layers(
+      self.config, self.mesh, self.keys_last, self.cache_dtype
+    )
 
   def __call__(
     self,
@@ -188,12 +193,17 @@ class Transformer(nnx.Module):
     """Returns float32 logits_BTV of hidden states."""
     name = 'embedding' if self.config.tie_embeddings else 'head'
     table_VD, scale_V = modules.held(self, name)
-    logits_BTV = jnp.einsum(
-      'BTD,VD->BTV',
-      x_BTD,
-      table_VD.astype(x_BTD.dtype),
-      preferred_element_type=jnp.float32,
-    )
+    table_VD = table_VD.astype(x_BTD.dtype)
+    wide = jnp.float32
+    if x_BTD.shape[1] == 1:
+      # As a product of three axes it would have the table turned round on CPU.
+      logits_BTV = jnp.einsum(
+        'BD,VD->BV', x_BTD[:, 0], table_VD, preferred_element_type=wide
+      )[:, None]
+    else:
+      logits_BTV = jnp.einsum(
+        'BTD,VD->BTV', x_BTD, table_VD, preferred_element_type=wide
+      )
     if scale_V is not None:
       logits_BTV = logits_BTV * scale_V[None, None]
     cap = self.config.final_softcap
@@ -211,7 +221,7 @@ class Transformer(nnx.Module):
           stack.repeats,
           rows=rows,
           count=caches.places(block.layer, window, places),
-          dtype=self.dtype,
+          dtype=self.cache_dtype,
           mesh=self.mesh,
           keys_last=self.keys_last,
         )
@@ -223,7 +233,9 @@ class Transformer(nnx.Module):
   def as_prefix(self, rows: caches.Cache) -> caches.Cache:
     """Returns the prefix that the one fresh row of `prefill` makes."""
     kinds = [[block.layer for block in stack.blocks] for stack in self.stacks]
-    return caches.as_prefix(rows, kinds, self.config.window)
+    prefix = caches.as_prefix(rows, kinds, self.config.window)
+    # Never written, so never wider than the weights.
+    return jax.tree.map(lambda x: x.astype(self.dtype), prefix)
 
   def _embed(self, tokens_BT: jax.Array) -> jax.Array:
     x_BTD = self._look_up('embedding', tokens_BT)
@@ -234,6 +246,9 @@ class Transformer(nnx.Module):
 
   def _look_up(self, name: str, tokens_BT: jax.Array) -> jax.Array:
     table_VD, scale_V = modules.held(self, name)
+    if self.keys_last:
+      # Else the compiler for CPU takes the whole table into float32 first.
+      table_VD, tokens_BT = jax.lax.optimization_barrier((table_VD, tokens_BT))
     rows_BTD = table_VD[tokens_BT].astype(self.dtype)
     if scale_V is None:
       return rows_BTD
@@ -250,7 +265,8 @@ class Transformer(nnx.Module):
     shape = (*tokens_BT.shape, c.num_layers, c.per_layer_dim)
     own_BTLC = self._look_up('own_embedding', tokens_BT).reshape(shape)
     own_BTLC = own_BTLC * jnp.asarray(c.per_layer_dim**0.5, own_BTLC.dtype)
-    seen_BTLC = layers.dot(x_BTD, self, 'own_projection') * c.d_model**-0.5
+    seen_BTLC = self._layers.dot(x_BTD, self, 'own_projection')
+    seen_BTLC = seen_BTLC * c.d_model**-0.5
     seen_BTLC = self._layers.norm(seen_BTLC.reshape(shape), self.own_norm[...])
     return (seen_BTLC + own_BTLC) * 2.0**-0.5
 
@@ -346,8 +362,8 @@ class Transformer(nnx.Module):
         if not block.layer.shares_kv:
           K, H = block.layer.num_kv_heads, block.layer.head_dim
           fresh = {
-            'k': jnp.zeros((B, T, K, H), x_BTD.dtype),
-            'v': jnp.zeros((B, K, H, T), x_BTD.dtype),
+            'k': jnp.zeros((B, T, K, H), self.cache_dtype),
+            'v': jnp.zeros((B, K, H, T), self.cache_dtype),
           }
           first = jax.tree.map(lambda whole: whole[0], part)
           carried[block.layer.kind] = (fresh, first)

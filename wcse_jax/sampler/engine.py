@@ -253,6 +253,7 @@ class Sampler:
       prefix=len(shape.prefix),
       suffix=shape.suffix_tokens,
       dtype=self._model.dtype.name,
+      cache_dtype=self._model.cache_dtype.name,
       weights=self._model.weights,
       mesh=None if mesh is None else mesh.shape,
     )

@@ -47,6 +47,7 @@ def need(
   prefix: int,
   suffix: int,
   dtype: str,
+  cache_dtype: str = '',
   weights: str = '',
   mesh: Mapping[str, int] | None = None,
 ) -> Need:
@@ -57,14 +58,17 @@ def need(
     sampler: the settings.
     prefix: tokens of the shared prefix.
     suffix: tokens of the longest rest of a prompt.
-    dtype: of weights and cache.
+    dtype: of weights and activations.
+    cache_dtype: of keys and values; empty: as `dtype`.
     weights: `int8` where the matrices are held so.
     mesh: sizes of its axes; None for one device.
   """
   mesh = dict(mesh or {})
   tensor = mesh.get('tensor', 1)
   rows = mesh.get('data', 1) * mesh.get('fsdp', 1)
-  wide = 2 if dtype == 'bfloat16' else 4
+  wide, kept = (
+    2 if kind == 'bfloat16' else 4 for kind in (dtype, cache_dtype or dtype)
+  )
   matrices = model.parameters() - model.vector_parameters()
   held = matrices * (1 if weights == 'int8' else wide)
   held += model.vector_parameters() * wide
@@ -77,7 +81,7 @@ def need(
         2
         * layer.num_kv_heads
         * layer.head_dim
-        * wide
+        * kept
         * held(layer, model.window, count)
         for layer in model.layers
         if not layer.shares_kv

@@ -23,6 +23,7 @@ from wcse_jax import (
   sharding,
   storage,
 )
+from wcse_jax.models import cache as caches
 from wcse_jax.sampler import engine, inputs, memory, settings, shapes
 
 
@@ -124,6 +125,7 @@ def _check_memory(config: inputs.SampleConfig, architecture, mesh) -> None:
     prefix=0,
     suffix=0,
     dtype=config.dtype,
+    cache_dtype=caches.dtype_on(sharding.platform(mesh), config.dtype),
     weights=config.weights,
     mesh=mesh.shape,
   )
