@@ -3,7 +3,7 @@
 Command:   python launch/bench.py --config=configs/bench_gsm8k.py
              --config.checkpoint=PATH/gemma-3-270m --config.data=PATH/gsm8k
 Hardware:  any; about 4 GB of memory
-Time:      about 6 minutes on 2 CPU cores
+Time:      about 10 minutes on 2 CPU cores
 Result:    JSON on standard output
 """
 
@@ -20,8 +20,6 @@ def get_config() -> bench.BenchConfig:
     shots=8,
     samples_per_problem=4,
     end_tokens=False,
-    # What CPUs are fastest in.
-    dtype='float32',
     sampler=settings.SamplerConfig(
       temperature=0.7, top_k=3, max_new_tokens=128, slots=64, prefill_batch=8
     ),

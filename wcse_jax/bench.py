@@ -142,7 +142,11 @@ def bench(config: BenchConfig) -> dict[str, Any]:
     'matrix': machine.matrix_rate(config.dtype) * mesh.size,
     'memory': machine.memory_rate() * mesh.size,
   }
-  compiling = _compiling(make, requests)
+  # One of each length, so that every program is compiled.
+  lengths = {
+    shape.prefilled(len(r.prompt) - len(shape.prefix)): r for r in requests
+  }
+  compiling = _compiling(make, list(lengths.values()))
   whole = _whole(config, make, requests)
   parts = _parts(config, model, shape, ids, rates)
   return {
