@@ -240,7 +240,7 @@ def test_arguments_lie_where_the_sampler_puts_them():
     ({'weights': 'int4'}, 'weights: wanted nothing or int8; '),
     ({'fill': 0.0}, 'fill: wanted a share in (0, 1]; '),
     ({'slots': 0}, 'slots: wanted a number >= 1; '),
-    ({'top_p': 0.0}, 'sampler.top_p: wanted '),
+    ({'top_p': 0.0}, 'top_p: wanted '),
     ({'max_length': 40_000}, 'max_length: 40000 positions behind a prefix '),
   ],
 )

@@ -122,7 +122,7 @@ class CompileConfig:
       top_k=self.top_k,
       top_p=self.top_p,
       min_p=self.min_p,
-    ).validate()
+    ).validate(where='')
 
   @property
   def drawn(self) -> int:

@@ -28,17 +28,20 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
 
-# Places of one pass of the softmax: of a slot's own, of the prefix.
+# Places of one pass of the softmax, of a slot's own and of the prefix, where
+# what is on its way fits into so much of a multiprocessor's shared memory.
 _BLOCK, _PREFIX_BLOCK = 32, 64
+_SHARED_BYTES = 160 << 10
 # Programs that keep a large GPU busy, of 132 multiprocessors: as many as there
 # may be before what is read is split no more.
 _PROGRAMS, _PREFIX_PROGRAMS = 528, 264
-# The most parts of a slot's own places.
-_PARTS = 4
+# The most parts of a slot's own places, and of the prefix.
+_PARTS, _PREFIX_PARTS = 4, 16
 # The least number of rows that a matrix product of a warp has; and how many
-# share what is read of a prefix, where few and where many come together.
+# share what is read of a prefix, where more than a few come together and a head
+# is no wider than what their sums have registers for.
 _ROWS, _MANY_ROWS = 16, 64
-_FEW = 128
+_FEW, _WIDEST = 128, 256
 _WARPS, _STAGES = 4, 2
 # Finite, so that a difference of two is not NaN.
 _MASKED = float(jnp.finfo(jnp.float32).min)
@@ -117,6 +120,14 @@ def split(slots: int, heads: int, places: int) -> int:
   )
 
 
+def _fitting(most: int, held: jax.Array) -> int:
+  """Returns the places of a pass over keys and values of a kind."""
+  place = 2 * held.shape[-1] * held.dtype.itemsize * _STAGES
+  while most > _ROWS and most * place > _SHARED_BYTES:
+    most //= 2
+  return most
+
+
 _WHOLE = pl.BlockSpec(memory_space=pl.ANY)
 
 
@@ -138,6 +149,7 @@ def _run_own(
   G = layer.queries
   rows = max(_ROWS, pl.next_power_of_2(G))
   parts = split(B, K, S)
+  block = _fitting(_BLOCK, k_LBKSH)
   inputs = [
     jnp.asarray(index, jnp.int32).reshape(1),
     place_B.astype(jnp.int32),
@@ -151,7 +163,7 @@ def _run_own(
   last = len(inputs)
   written = (k_LBKSH, v_LBKSH) if layer.fresh else ()
   return pl.pallas_call(
-    functools.partial(_own, parts=parts, layer=layer),
+    functools.partial(_own, parts=parts, block=block, layer=layer),
     grid=(B, K, parts),
     in_specs=[_WHOLE] * last,
     out_specs=[
@@ -181,14 +193,16 @@ def _run_prefix(
   B = x_BKXH.shape[0]
   K, U, H = k_KUH.shape
   M = B * layer.queries
-  rows = _ROWS if M <= _FEW else _MANY_ROWS
+  rows = _ROWS if M <= _FEW or H > _WIDEST else _MANY_ROWS
   blocks = pl.cdiv(M, rows)
-  passes = pl.cdiv(U, _PREFIX_BLOCK)
-  parts = max(1, min(_PREFIX_PROGRAMS // (blocks * K), passes))
+  block = _fitting(_PREFIX_BLOCK, k_KUH)
+  passes = pl.cdiv(U, block)
+  parts = min(_PREFIX_PROGRAMS // (blocks * K), passes, _PREFIX_PARTS)
+  parts = max(1, parts)
   inputs = [low_B.astype(jnp.int32), x_BKXH, *turn, *gains]
   return pl.pallas_call(
     functools.partial(
-      _prefix, each=pl.cdiv(passes, parts) * _PREFIX_BLOCK, layer=layer
+      _prefix, each=pl.cdiv(passes, parts) * block, block=block, layer=layer
     ),
     grid=(blocks, K, parts),
     in_specs=[_WHOLE] * (len(inputs) + 2),
@@ -221,7 +235,7 @@ def _run_merge(parts, dtype, *, queries: int, interpret: bool) -> jax.Array:
   )(*parts)
 
 
-def _own(*refs, parts: int, layer: Layer):
+def _own(*refs, parts: int, block: int, layer: Layer):
   """Attention over one part of one slot's filled places."""
   written = refs[-2:]
   *refs, out_ref, lse_ref = refs[:-2] if layer.fresh else refs
@@ -279,16 +293,16 @@ def _own(*refs, parts: int, layer: Layer):
       jnp.where(first, v_H.astype(jnp.float32)[None], state[2]),
     )
   # The slot's own length decides its parts, whatever the others hold.
-  each = pl.cdiv(pl.cdiv(filled, parts), _BLOCK) * _BLOCK
+  each = pl.cdiv(pl.cdiv(filled, parts), block) * block
   start = y * each
   end = jnp.minimum(start + each, filled)
 
   def one_block(w, state):
-    at_S = start + w * _BLOCK + jnp.arange(_BLOCK)
+    at_S = start + w * block + jnp.arange(block)
     inside_S = at_S < end
     if layer.fresh:
       inside_S = inside_S & (at_S != place)
-    where = (at_layer, b, h, pl.ds(start + w * _BLOCK, _BLOCK))
+    where = (at_layer, b, h, pl.ds(start + w * block, block))
     # What is not filled is not read, and 0 instead.
     held = [
       plgpu.load(ref.at[(*where, part)], mask=inside_S[:, None], other=0.0)
@@ -296,14 +310,14 @@ def _own(*refs, parts: int, layer: Layer):
     ]
     return _pass(state, (a_RE, b_RE), held, inside_S[None], layer)
 
-  blocks = pl.cdiv(jnp.maximum(end - start, 0), _BLOCK)
+  blocks = pl.cdiv(jnp.maximum(end - start, 0), block)
   out_RH, lse_R = _ended(jax.lax.fori_loop(0, blocks, one_block, state))
   some_R = jnp.arange(rows) < G
   plgpu.store(out_ref.at[:, :], out_RH, mask=some_R[:, None])
   plgpu.store(lse_ref.at[:], lse_R, mask=some_R)
 
 
-def _prefix(*refs, each: int, layer: Layer):
+def _prefix(*refs, each: int, block: int, layer: Layer):
   """Attention of some rows over one part of the shared prefix."""
   *inputs, k_ref, v_ref, out_ref, lse_ref = refs
   low_ref, x_ref, sin_ref, cos_ref, *gains = inputs
@@ -328,9 +342,9 @@ def _prefix(*refs, each: int, layer: Layer):
   end = jnp.minimum(start + each, U)
 
   def one_block(w, state):
-    at_S = start + w * _PREFIX_BLOCK + jnp.arange(_PREFIX_BLOCK)
+    at_S = start + w * block + jnp.arange(block)
     inside_S = at_S < end
-    where = (h, pl.ds(start + w * _PREFIX_BLOCK, _PREFIX_BLOCK))
+    where = (h, pl.ds(start + w * block, block))
     held = [
       plgpu.load(ref.at[(*where, part)], mask=inside_S[:, None], other=0.0)
       for ref, part in ((k_ref, low), (k_ref, high), (v_ref, slice(None)))
@@ -339,8 +353,8 @@ def _prefix(*refs, each: int, layer: Layer):
     return _pass(state, halves, held, seen_RS, layer)
 
   # What no row sees is not read.
-  skipped = jnp.maximum(jnp.min(low_R) - start, 0) // _PREFIX_BLOCK
-  blocks = pl.cdiv(jnp.maximum(end - start, 0), _PREFIX_BLOCK)
+  skipped = jnp.maximum(jnp.min(low_R) - start, 0) // block
+  blocks = pl.cdiv(jnp.maximum(end - start, 0), block)
   state = (
     jnp.full((rows,), _MASKED, jnp.float32),
     jnp.zeros((rows,), jnp.float32),

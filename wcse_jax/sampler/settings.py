@@ -35,8 +35,12 @@ class SamplerConfig:
   chunk: int = 64
   attention: str = ''
 
-  def validate(self) -> None:
-    """Raises InputError for the first field that is out of range."""
+  def validate(self, where: str = 'sampler.') -> None:
+    """Raises InputError for the first field that is out of range.
+
+    Args:
+      where: goes before the field's name.
+    """
     checks = (
       ('temperature', self.temperature >= 0, 'a number >= 0'),
       ('top_k', self.top_k >= 0, 'a count >= 0 (0 keeps all)'),
@@ -55,7 +59,7 @@ class SamplerConfig:
     for name, fine, wanted in checks:
       if not fine:
         raise errors.InputError(
-          f'sampler.{name}: wanted {wanted}; got {getattr(self, name)}.'
+          f'{where}{name}: wanted {wanted}; got {getattr(self, name)}.'
         )
 
   def fingerprint(self) -> dict[str, float | int | str]:
