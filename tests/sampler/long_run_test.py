@@ -20,7 +20,7 @@ from wcse_jax.sampler import engine, settings
 _SCRIPT = """
 import json, pathlib, re
 from wcse_jax import checkpoints
-from wcse_jax.sampler import engine, inputs, settings
+from wcse_jax.sampler import engine, inputs, settings, shapes
 
 def resident():
   status = pathlib.Path('/proc/self/status').read_text()
