@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wcse_jax.kernels import decode_gpu
+from wcse_jax.kernels import decode_gpu, gpu_parts
 
 
 # The layer of the stack that is asked for.
@@ -33,7 +33,7 @@ class _Case:
   place: np.ndarray
   filled: np.ndarray
   prefix: tuple[np.ndarray, np.ndarray, np.ndarray] | None
-  layer: decode_gpu.Layer
+  layer: gpu_parts.Layer
 
   @property
   def arrays(self):
@@ -70,7 +70,7 @@ def _case(
   **layer,
 ) -> _Case:
   rng = np.random.default_rng(seed)
-  layer = decode_gpu.Layer(queries=G, scale=0.3, **layer)
+  layer = gpu_parts.Layer(queries=G, scale=0.3, **layer)
   behind = 0
   if layer.fresh:
     behind = 1 if layer.keys_as_values else 2

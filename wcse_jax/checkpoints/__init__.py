@@ -208,6 +208,15 @@ def read_config(checkpoint: str) -> model_config.ModelConfig:
   return _read(storage.read_json(file), file)
 
 
+def read_tokenizer(checkpoint: str) -> tokenizers.Tokenizer:
+  """Returns the tokenizer of a checkpoint; its folder may lack weights."""
+  path = resolve(checkpoint)
+  if path.endswith('.gguf'):
+    with opened(path) as found:
+      return found.tokenizer()
+  return Opened(path, read_config(path), None, None).tokenizer()
+
+
 def origin(checkpoint: str) -> cards.Card:
   """Returns the model card of what is made of a checkpoint."""
   with opened(checkpoint) as found:
@@ -252,12 +261,10 @@ def load(
         'checkpoint: wanted a folder with config.json for random weights; '
         f'got {checkpoint!r}.'
       )
-    config = read_config(path)
-    tokenizer = Opened(path, config, None, None).tokenizer()
     model = checkpoint_weights.random(
-      config, dtype=dtype, mesh=mesh, scan=scan, weights=weights
+      read_config(path), dtype=dtype, mesh=mesh, scan=scan, weights=weights
     )
-    return model, tokenizer
+    return model, read_tokenizer(path)
   with opened(checkpoint) as found:
     tokenizer = found.tokenizer()
     model = checkpoint_weights.load(

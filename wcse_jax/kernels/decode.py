@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from wcse_jax import sharding
-from wcse_jax.kernels import decode_gpu, decode_tpu
+from wcse_jax.kernels import decode_gpu, decode_tpu, gpu_parts
 
 
 # Finite, so that a row with nothing to attend to does not become NaN.
@@ -29,7 +29,7 @@ _MASKED = float(jnp.finfo(jnp.float32).min)
 # normalised, the second the log-sum-exp of the logits: what it weighs beside
 # other parts.
 Part = tuple[jax.Array, jax.Array]
-Layer = decode_gpu.Layer
+Layer = gpu_parts.Layer
 
 
 def chosen(
@@ -76,9 +76,6 @@ def attend(
 ) -> Part:
   """Returns the attention over the filled places of each slot, for TPU.
 
-  Elsewhere it is `reference`: the kernel's interpreter hangs where devices
-  outnumber the cores.
-
   Args:
     q_BKGH: queries, rotated and scaled.
     k: keys k_BKSH; or k_LBKSH of stacked layers, none of which is copied.
@@ -95,12 +92,11 @@ def attend(
   """
   if index is None:
     k, v, index = k[None], v[None], jnp.int32(0)
-  if sharding.platform(mesh) == 'tpu':
-    run = functools.partial(decode_tpu.attend, softcap=softcap, fill=fill)
-  else:
-    run = functools.partial(_plain, softcap=softcap)
   run = _sharded(
-    run, mesh, ('BKGH', 'LBKSH', 'LBKSH', '', 'B'), ('BKGH', 'BKG1')
+    functools.partial(decode_tpu.attend, softcap=softcap, fill=fill),
+    mesh,
+    ('BKGH', 'LBKSH', 'LBKSH', '', 'B'),
+    ('BKGH', 'BKG1'),
   )
   return run(q_BKGH, k, v, jnp.asarray(index, jnp.int32), filled_B)
 
@@ -187,12 +183,6 @@ def _sharded(run, mesh: Mesh | None, takes, gives):
     # Nothing that it writes is the same on several devices by more than what
     # comes in.
     check_vma=False,
-  )
-
-
-def _plain(q_BKGH, k_LBKSH, v_LBKSH, index, filled_B, *, softcap) -> Part:
-  return reference(
-    q_BKGH, k_LBKSH[index], v_LBKSH[index], filled_B, softcap=softcap
   )
 
 

@@ -18,7 +18,6 @@ Dimension letters: see `wcse_jax/__init__.py`; X queries of a key/value head and
 what lies behind them, Y parts, R rows of a product, E half a head.
 """
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -26,6 +25,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
+
+from wcse_jax.kernels import gpu_parts
 
 
 # Places of one pass of the softmax, of a slot's own and of the prefix, where
@@ -43,35 +44,6 @@ _PARTS, _PREFIX_PARTS = 4, 16
 _ROWS, _MANY_ROWS = 16, 64
 _FEW, _WIDEST = 128, 256
 _WARPS, _STAGES = 4, 2
-# Finite, so that a difference of two is not NaN.
-_MASKED = float(jnp.finfo(jnp.float32).min)
-
-
-@dataclasses.dataclass(frozen=True)
-class Layer:
-  """What the kernels know of a layer when they are compiled.
-
-  Attributes:
-    queries: of a key/value head.
-    scale: of the queries.
-    fresh: whether the new token has a key and a value, behind the queries;
-      without, all that is filled is in the cache.
-    keys_as_values: whether the new value is the key, neither normed by the
-      key's gain nor rotated.
-    v_norm: whether values are normed, without a gain.
-    eps: of the norms.
-    plus_one: whether a norm's gain is stored less one.
-    softcap: bound on |logits| (nats) before the softmax; None for no bound.
-  """
-
-  queries: int
-  scale: float
-  fresh: bool = True
-  keys_as_values: bool = False
-  v_norm: bool = False
-  eps: float = 1e-6
-  plus_one: bool = False
-  softcap: float | None = None
 
 
 def attend(
@@ -85,7 +57,7 @@ def attend(
   filled_B: jax.Array,
   prefix: tuple[jax.Array, jax.Array, jax.Array] | None,
   *,
-  layer: Layer,
+  layer: gpu_parts.Layer,
   interpret: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Returns (out_BKGH, k_LBKSH, v_LBKSH) of one token; see `decode.step`."""
@@ -141,7 +113,7 @@ def _run_own(
   place_B,
   filled_B,
   *,
-  layer: Layer,
+  layer: gpu_parts.Layer,
   interpret: bool,
 ) -> Any:
   """Returns [out_BKYGH, lse_BKYG], and behind them the caches if written."""
@@ -187,7 +159,15 @@ def _run_own(
 
 
 def _run_prefix(
-  x_BKXH, turn, gains, k_KUH, v_KUH, low_B, *, layer: Layer, interpret: bool
+  x_BKXH,
+  turn,
+  gains,
+  k_KUH,
+  v_KUH,
+  low_B,
+  *,
+  layer: gpu_parts.Layer,
+  interpret: bool,
 ) -> Any:
   """Returns (out_KYMH, lse_KYM), M = B * G padded: slot by slot."""
   B = x_BKXH.shape[0]
@@ -235,7 +215,7 @@ def _run_merge(parts, dtype, *, queries: int, interpret: bool) -> jax.Array:
   )(*parts)
 
 
-def _own(*refs, parts: int, block: int, layer: Layer):
+def _own(*refs, parts: int, block: int, layer: gpu_parts.Layer):
   """Attention over one part of one slot's filled places."""
   written = refs[-2:]
   *refs, out_ref, lse_ref = refs[:-2] if layer.fresh else refs
@@ -249,20 +229,16 @@ def _own(*refs, parts: int, block: int, layer: Layer):
   sin_E, cos_E = sin_ref[b], cos_ref[b]
   # Rows beyond the last query do its work again.
   query_R = jnp.minimum(jnp.arange(rows), G - 1)
-  a_RE, b_RE = _prepared(
+  a_RE, b_RE = gpu_parts.prepared(
     (x_ref[b, h, query_R, low], x_ref[b, h, query_R, high]),
     gains[:1],
     (sin_E[None], cos_E[None]),
     layer,
   )
-  a_RE, b_RE = (_scaled(half, layer) for half in (a_RE, b_RE))
-  state = (
-    jnp.full((rows,), _MASKED, jnp.float32),
-    jnp.zeros((rows,), jnp.float32),
-    jnp.zeros((rows, H), jnp.float32),
-  )
+  a_RE, b_RE = (gpu_parts.scaled(half, layer) for half in (a_RE, b_RE))
+  state = gpu_parts.begun(rows, H)
   if layer.fresh:
-    ka_E, kb_E = _prepared(
+    ka_E, kb_E = gpu_parts.prepared(
       (x_ref[b, h, G, low], x_ref[b, h, G, high]),
       gains[1:],
       (sin_E, cos_E),
@@ -286,7 +262,7 @@ def _own(*refs, parts: int, block: int, layer: Layer):
     logits_R = jnp.sum(
       wide[0] * wide[2][None] + wide[1] * wide[3][None], axis=1
     )
-    logits_R = _capped(logits_R, layer)
+    logits_R = gpu_parts.capped(logits_R, layer)
     state = (
       jnp.where(first, logits_R, state[0]),
       jnp.where(first, 1.0, state[1]),
@@ -308,16 +284,18 @@ def _own(*refs, parts: int, block: int, layer: Layer):
       plgpu.load(ref.at[(*where, part)], mask=inside_S[:, None], other=0.0)
       for ref, part in ((k_ref, low), (k_ref, high), (v_ref, slice(None)))
     ]
-    return _pass(state, (a_RE, b_RE), held, inside_S[None], layer)
+    return gpu_parts.over(state, (a_RE, b_RE), held, inside_S[None], layer)
 
   blocks = pl.cdiv(jnp.maximum(end - start, 0), block)
-  out_RH, lse_R = _ended(jax.lax.fori_loop(0, blocks, one_block, state))
+  out_RH, lse_R = gpu_parts.ended(
+    jax.lax.fori_loop(0, blocks, one_block, state)
+  )
   some_R = jnp.arange(rows) < G
   plgpu.store(out_ref.at[:, :], out_RH, mask=some_R[:, None])
   plgpu.store(lse_ref.at[:], lse_R, mask=some_R)
 
 
-def _prefix(*refs, each: int, block: int, layer: Layer):
+def _prefix(*refs, each: int, block: int, layer: gpu_parts.Layer):
   """Attention of some rows over one part of the shared prefix."""
   *inputs, k_ref, v_ref, out_ref, lse_ref = refs
   low_ref, x_ref, sin_ref, cos_ref, *gains = inputs
@@ -330,13 +308,13 @@ def _prefix(*refs, each: int, block: int, layer: Layer):
   slot_R = jnp.minimum(row_R // G, slots - 1)
   query_R = row_R % G
   turn = sin_ref[slot_R, :], cos_ref[slot_R, :]
-  halves = _prepared(
+  halves = gpu_parts.prepared(
     (x_ref[slot_R, h, query_R, low], x_ref[slot_R, h, query_R, high]),
     gains[:1],
     turn,
     layer,
   )
-  halves = tuple(_scaled(half, layer) for half in halves)
+  halves = tuple(gpu_parts.scaled(half, layer) for half in halves)
   low_R = low_ref[slot_R]
   start = y * each
   end = jnp.minimum(start + each, U)
@@ -350,17 +328,15 @@ def _prefix(*refs, each: int, block: int, layer: Layer):
       for ref, part in ((k_ref, low), (k_ref, high), (v_ref, slice(None)))
     ]
     seen_RS = inside_S[None] & (at_S[None] >= low_R[:, None])
-    return _pass(state, halves, held, seen_RS, layer)
+    return gpu_parts.over(state, halves, held, seen_RS, layer)
 
   # What no row sees is not read.
   skipped = jnp.maximum(jnp.min(low_R) - start, 0) // block
   blocks = pl.cdiv(jnp.maximum(end - start, 0), block)
-  state = (
-    jnp.full((rows,), _MASKED, jnp.float32),
-    jnp.zeros((rows,), jnp.float32),
-    jnp.zeros((rows, H), jnp.float32),
+  state = gpu_parts.begun(rows, H)
+  out_RH, lse_R = gpu_parts.ended(
+    jax.lax.fori_loop(skipped, blocks, one_block, state)
   )
-  out_RH, lse_R = _ended(jax.lax.fori_loop(skipped, blocks, one_block, state))
   out_ref[...] = out_RH
   lse_ref[...] = lse_R
 
@@ -383,73 +359,3 @@ def _merge(*refs, queries: int):
     for odd, (out_ref, _, where) in zip(odds, found, strict=True)
   )
   merged_ref[...] = (sum_H / sum(odds)).astype(merged_ref.dtype)
-
-
-def _prepared(halves, gains, turn, layer: Layer):
-  """Returns both halves of some heads, normed if they have a gain, rotated.
-
-  Rounded where `models.layers` rounds.
-  """
-  dtype, E = halves[0].dtype, halves[0].shape[-1]
-  wide = [half.astype(jnp.float32) for half in halves]
-  if gains:
-    square = sum(jnp.sum(x * x, axis=-1, keepdims=True) for x in wide)
-    scale = jax.lax.rsqrt(square / (2 * E) + layer.eps)
-    for i, at in enumerate((pl.ds(0, E), pl.ds(E, E))):
-      gain_E = gains[0][at].astype(jnp.float32)
-      if layer.plus_one:
-        gain_E = 1.0 + gain_E
-      if wide[i].ndim == 2:
-        gain_E = gain_E[None]
-      wide[i] = (wide[i] * scale * gain_E).astype(dtype).astype(jnp.float32)
-  (a, b), (sin, cos) = wide, turn
-  return (a * cos - b * sin).astype(dtype), (b * cos + a * sin).astype(dtype)
-
-
-def _scaled(x: jax.Array, layer: Layer) -> jax.Array:
-  return (x * jnp.asarray(layer.scale, x.dtype)).astype(x.dtype)
-
-
-def _pass(state, halves, held, seen, layer: Layer):
-  """Returns the softmax's state after some more places.
-
-  Args:
-    state: (peak_R of the logits, total_R of the odds, sum_RH of the values).
-    halves: of the queries.
-    held: both halves of the keys, and the values.
-    seen: mask, true where a row may attend.
-    layer: the layer.
-  """
-  peak_R, total_R, sum_RH = state
-  ka_SE, kb_SE, v_SH = held
-  logits_RS = _product(halves[0], ka_SE.T) + _product(halves[1], kb_SE.T)
-  logits_RS = jnp.where(seen, _capped(logits_RS, layer), _MASKED)
-  new_R = jnp.maximum(peak_R, jnp.max(logits_RS, axis=1))
-  odds_RS = jnp.where(seen, jnp.exp(logits_RS - new_R[:, None]), 0.0)
-  scale_R = jnp.exp(peak_R - new_R)
-  part_RH = _product(odds_RS.astype(v_SH.dtype), v_SH)
-  return (
-    new_R,
-    scale_R * total_R + jnp.sum(odds_RS, axis=1),
-    scale_R[:, None] * sum_RH + part_RH,
-  )
-
-
-def _ended(state) -> tuple[jax.Array, jax.Array]:
-  """Returns (out_RH, lse_R) of a part; one without places has no weight."""
-  peak_R, total_R, sum_RH = state
-  some_R = total_R > 0
-  total_R = jnp.where(some_R, total_R, 1.0)
-  lse_R = jnp.where(some_R, peak_R + jnp.log(total_R), _MASKED)
-  return sum_RH / total_R[:, None], lse_R
-
-
-def _capped(logits: jax.Array, layer: Layer) -> jax.Array:
-  if layer.softcap is None:
-    return logits
-  return layer.softcap * jnp.tanh(logits / layer.softcap)
-
-
-def _product(a, b) -> jax.Array:
-  wide = a.dtype == jnp.float32
-  return plgpu.dot(a, b, precision=jax.lax.Precision.HIGHEST if wide else None)

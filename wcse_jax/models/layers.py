@@ -173,56 +173,36 @@ class Layers:
     """Returns `attend_step` where kernels do all but the products."""
     c, layer = self.config, block.layer
     fresh = not layer.shares_kv
+    kernel = decode.Layer(
+      queries=c.num_heads // layer.num_kv_heads,
+      scale=c.query_scale,
+      fresh=fresh,
+      keys_as_values=layer.keys_as_values,
+      v_norm=c.v_norm,
+      eps=c.norm_eps,
+      plus_one=c.norm_plus_one,
+      softcap=c.attn_softcap,
+    )
+
+    def turned(k):
+      return jnp.swapaxes(k, -1, -2) if self.keys_last else k
 
     def attended(y_BTD):
-      K, N = layer.num_kv_heads, c.num_heads
-      names = {'q': N} | ({'k': K} if fresh else {})
-      names |= {'v': K} if fresh and not layer.keys_as_values else {}
-      x_BKXH = jnp.concatenate(
-        [
-          self._heads(block, y_BTD, name, count)[:, 0].reshape(
-            len(y_BTD), K, -1, layer.head_dim
-          )
-          for name, count in names.items()
-        ],
-        axis=2,
-      )
-      gains = ()
-      if c.qk_norm:
-        gains = (block.q_norm[...],) + ((block.k_norm[...],) if fresh else ())
       own, seen = (part, before) if fresh else shared[layer.kind]
       # What comes from before the scan is of one layer.
       at = index if own['k'].ndim == 5 else None
-      prefix = None
-      if seen is not None:
-        low_B = jnp.zeros_like(own_B)
-        if layer.kind == 'local' and c.window is not None:
-          low_B = own_B + seen['k'].shape[-2] - c.window + 1
-        prefix = seen['k'], seen['v'], jnp.maximum(low_B, 0)
-
-      def turned(k):
-        return jnp.swapaxes(k, -1, -2) if self.keys_last else k
-
+      names = ['q_norm', 'k_norm'][: 1 + fresh] if c.qk_norm else []
       out_BKGH, k, v = decode.step(
-        x_BKXH,
+        self._projections(block, y_BTD[:, 0], fresh),
         tuple(x_BTE[:, 0] for x_BTE in scene.turn),
-        gains,
+        tuple(getattr(block, name)[...] for name in names),
         turned(own['k']),
         own['v'],
         at,
         own_B % own['v'].shape[-2],
         scene.filled_B,
-        prefix,
-        layer=decode.Layer(
-          queries=N // K,
-          scale=c.query_scale,
-          fresh=fresh,
-          keys_as_values=layer.keys_as_values,
-          v_norm=c.v_norm,
-          eps=c.norm_eps,
-          plus_one=c.norm_plus_one,
-          softcap=c.attn_softcap,
-        ),
+        None if seen is None else self._seen(layer, seen, own_B),
+        layer=kernel,
         mesh=self.mesh,
       )
       left, written = shared, part
@@ -233,6 +213,25 @@ class Layers:
       return out_BTD, (written, left)
 
     return attended
+
+  def _projections(self, block, y_BD, fresh: bool) -> jax.Array:
+    """Returns x_BKXH of `decode.step`."""
+    K, H = block.layer.num_kv_heads, block.layer.head_dim
+    names = ['q']
+    if fresh:
+      names += ['k'] if block.layer.keys_as_values else ['k', 'v']
+    counts = {'q': self.config.num_heads, 'k': K, 'v': K}
+    parts = [
+      self._heads(block, y_BD[:, None], name, counts[name]) for name in names
+    ]
+    return jnp.concatenate([x.reshape(len(y_BD), K, -1, H) for x in parts], 2)
+
+  def _seen(self, layer, prefix: caches.Part, own_B):
+    """Returns `prefix` of `decode.step`: (k_KUH, v_KUH, low_B)."""
+    low_B = jnp.zeros_like(own_B)
+    if layer.kind == 'local' and self.config.window is not None:
+      low_B = own_B + prefix['k'].shape[-2] - self.config.window + 1
+    return prefix['k'], prefix['v'], jnp.maximum(low_B, 0)
 
   def _heads(self, block, y_BTD, name: str, count: int) -> jax.Array:
     out = self.dot(y_BTD, block, name)

@@ -134,7 +134,9 @@ def measure(config: PeersConfig) -> dict[str, Any]:
   """
   config.validate()
   work = inputs.prepare(config)
-  ids = inputs.prompt_ids(work, _tokenizer(config), config.chat)
+  ids = inputs.prompt_ids(
+    work, checkpoints.read_tokenizer(config.checkpoint), config.chat
+  )
   task = base.Task(
     prompts=tuple(ids[position] for position, _ in work.chosen),
     prefix=shapes.Shape.of(ids.values()).prefix,
@@ -242,16 +244,6 @@ def _rates(dtype: str) -> dict[str, Any]:
     'memory': machine.memory_rate(),
     'load_average': os.getloadavg()[0],
   }
-
-
-def _tokenizer(config: PeersConfig):
-  if not config.random_weights:
-    with checkpoints.opened(config.checkpoint) as found:
-      return found.tokenizer()
-  # The folder may hold no weights.
-  path = checkpoints.resolve(config.checkpoint)
-  row = checkpoints.read_config(path)
-  return checkpoints.Opened(path, row, None, None).tokenizer()
 
 
 def _threads(config: PeersConfig) -> int:
