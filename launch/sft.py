@@ -19,4 +19,8 @@ def run(config: settings.SftConfig, workdir: str) -> None:
 
 
 if __name__ == '__main__':
-  cli.main(run, os.path.join(os.path.dirname(__file__), '../configs/sft.py'))
+  cli.main(
+    run,
+    os.path.join(os.path.dirname(__file__), '../configs/sft.py'),
+    several=True,
+  )

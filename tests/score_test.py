@@ -106,7 +106,7 @@ def test_scores_are_the_models(tmp_path, name, longest, full):
       texts.append(row['tokens'])
       continue
     example = data.Example(row['prompt'], ' ' + row['completion'].strip())
-    (encoded,) = data.encode([example], tokenizer, 100)
+    (encoded,), _ = data.encode([example], tokenizer, 100)
     texts.append(list(encoded.tokens))
     starts[i] = encoded.prompt_tokens
     assert found[f'tokens_{i}'].dtype == np.int32

@@ -45,7 +45,7 @@ def test_a_completion_is_encoded_as_for_training(tmp_path, tokenizer):
   ]
   texts = _encode(_write(tmp_path / 'texts.jsonl', rows), tokenizer)
   examples = [data.Example(**row) for row in rows if 'prompt' in row]
-  wanted = data.encode(examples, tokenizer, 100)
+  wanted, _ = data.encode(examples, tokenizer, 100)
   for text, one in zip((texts[0], texts[2]), wanted, strict=True):
     assert tuple(text.tokens_T) == one.tokens
     assert text.completion_start == one.prompt_tokens

@@ -15,7 +15,9 @@ Dimension key.  Arrays of rank >= 1 end in the letters of their axes:
   F  feed-forward width
   V  vocabulary
   C  width of the inputs that each layer gets for itself
-  E  experts
+  E  experts, or what comes out of any product
+  A  what goes into any product
+  J  rank of a low-rank adapter
   X  experts of one token
   M  tokens of a whole batch
   Z  pairs of a token and one of its experts

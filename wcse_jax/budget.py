@@ -133,19 +133,32 @@ def sample_flops(
 
 
 def training_flops(
-  cfg: config.ModelConfig, tokens: int, *, logits: int | None = None
+  cfg: config.ModelConfig,
+  tokens: int,
+  *,
+  logits: int | None = None,
+  adapters: int = 0,
 ) -> int:
   """Returns the FLOPs of a training step on one sequence.
 
   The backward pass takes twice the forward pass: one product for the gradient
-  of each factor.  Nothing is added for activations that are computed again.
+  of each factor; where a matrix is not trained, its own is left out.  Nothing
+  is added for activations that are computed again.
 
   Args:
     cfg: the model.
     tokens: length of the sequence.
     logits: tokens whose logits are taken; None: of all.
+    adapters: parameters of low-rank adapters, where they alone are trained; 0
+      where the whole model is.
   """
-  return 3 * forward_flops(cfg, tokens, logits=logits)
+  whole = forward_flops(cfg, tokens, logits=logits)
+  if not adapters:
+    return 3 * whole
+  logits = tokens if logits is None else logits
+  fixed = 2 * tokens * cfg.matrix_parameters(active=True)
+  fixed += 2 * logits * cfg.vocab_size * cfg.d_model
+  return 3 * whole - fixed + 6 * tokens * adapters
 
 
 def matched(count_strong: int, cost_strong: Number, cost_weak: Number) -> Match:

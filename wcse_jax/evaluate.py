@@ -109,6 +109,11 @@ class Evaluator:
   def problems(self) -> list[records.Problem]:
     return [problem for _, problem in self._work.chosen]
 
+  def prompts(self, chat: bool) -> list[str]:
+    """Returns what each problem is asked by, before any chat template."""
+    asked = self._work.questions if chat else self._work.prompts
+    return [asked[position] for position, _ in self._work.chosen]
+
   def accuracy(self, model, tokenizer) -> float:
     """Returns greedy pass@1."""
     return sum(self.greedy(model, tokenizer)) / len(self._work.chosen)

@@ -15,6 +15,20 @@ import jax.numpy as jnp
 _SIDE_CPU, _SIDE = 2048, 8192
 _BYTES_CPU, _BYTES = 1 << 28, 1 << 33
 _REPEATS = 5
+# FLOP/s of products of bfloat16, dense, by a part of the device's name.
+# Source: cloud.google.com/tpu/docs (v4, v5e, v5p, v6e), nvidia.com data sheets
+# of A100, H100 SXM and H200 SXM.
+_PUBLISHED = {
+  'tpu v4': 275e12,
+  'tpu v5 lite': 197e12,
+  'tpu v5e': 197e12,
+  'tpu v5': 459e12,
+  'tpu v6 lite': 918e12,
+  'tpu v6e': 918e12,
+  'a100': 312e12,
+  'h100': 989e12,
+  'h200': 989e12,
+}
 
 
 def median_seconds(run: Callable[[], Any], repeats: int = _REPEATS) -> float:
@@ -53,6 +67,18 @@ def memory_rate() -> float:
   x = jnp.ones((size // 4 // 1024, 1024), jnp.float32)
   read = jax.jit(lambda x: jnp.sum(x, axis=-1))
   return size / median_seconds(lambda: read(x))
+
+
+def peak_rate(dtype: str) -> float:
+  """Returns the FLOP/s of one device's matrix unit: published, else measured.
+
+  On CPU, and on devices that the table does not know, it is `matrix_rate`.
+  """
+  kind = jax.devices()[0].device_kind.lower()
+  for name, rate in _PUBLISHED.items():
+    if name in kind and dtype == 'bfloat16':
+      return rate
+  return matrix_rate(dtype)
 
 
 def free_memory(device: jax.Device | None = None) -> int | None:

@@ -194,8 +194,17 @@ def place(array, letters: str, mesh: Mesh, *, name: str = 'weight'):
 
 
 def place_batch(array, letters: str, mesh: Mesh):
-  """Returns a host array on the mesh, sharded as an activation."""
-  return jax.device_put(array, sharding(mesh, letters, ACTIVATIONS))
+  """Returns a host array on the mesh, sharded as an activation.
+
+  Every process of the mesh gives the whole array, the same.
+  """
+  where = sharding(mesh, letters, ACTIVATIONS)
+  if mesh.is_multi_process:
+    # `device_put` would compare the processes' arrays at each call.
+    return jax.make_array_from_callback(
+      array.shape, where, lambda at: array[at]
+    )
+  return jax.device_put(array, where)
 
 
 def replicate(array, mesh: Mesh | None) -> jax.Array:

@@ -1,6 +1,7 @@
 """Text to token ids and back, by the checkpoint's own `tokenizer.json`."""
 
 import hashlib
+import itertools
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -172,6 +173,25 @@ class Tokenizer:
       else self._around_controls(text, one, table)
       for text, one in zip(texts, found, strict=True)
     ]
+
+  def turn_end(self) -> int:
+    """Returns the token by which the chat template ends a turn of the model.
+
+    Raises:
+      InputError: if it ends none by a token that ends a sample.
+    """
+    asked = {'role': 'user', 'content': 'a'}
+    before = self.chat([asked])
+    whole = self.chat([asked, {'role': 'assistant', 'content': 'b'}])
+    pairs = zip(before, whole)
+    shared = sum(1 for _ in itertools.takewhile(lambda p: p[0] == p[1], pairs))
+    for token in whole[shared:]:
+      if token in self.end_ids:
+        return token
+    raise errors.InputError(
+      f'{self.label}: wanted a chat template that ends a turn by one of the '
+      f'end tokens {list(self.end_ids)}; got none behind an answer.'
+    )
 
   def _around_controls(
     self, text: str, found: tokenizers.Encoding, table: Mapping[int, str]

@@ -1,6 +1,5 @@
 import json
 
-import numpy as np
 import pytest
 
 from wcse_jax import errors, records, selection, shardfiles, tasks
@@ -122,10 +121,11 @@ def test_a_run_folder_without_a_right_sample_is_refused(tmp_path):
 def test_prompt_and_completion_are_joined_with_an_end_token(loaded):
   tokenizer = loaded[1]
   example = data.Example('Q: 1 + 2?\nA:', ' 3.')
-  (row,) = data.encode([example], tokenizer, 64)
+  (row,), counts = data.encode([example], tokenizer, 64)
+  assert not any(counts.values())
   prompt = tokenizer.prompts([example.prompt])[0]
   want = (*prompt, *tokenizer.encode(' 3.'), tokenizer.end_id)
-  assert row == data.Encoded(want, len(prompt))
+  assert row == data.Encoded(want, len(prompt), 1)
   assert want[0] == tokenizer.start_ids[0]
 
 
@@ -136,12 +136,14 @@ def test_long_and_empty_rows_are_dropped_and_counted(loaded, caplog):
     data.Example('Q:', ' 1' * 50),
     data.Example('Q:' * 50, ' 1.'),
   ]
-  (short,) = data.encode(examples[:1], loaded[1], 64)
+  (short,), _ = data.encode(examples[:1], loaded[1], 64)
   assert not caplog.records
   # As long as allowed, and one token more.
   length = len(short.tokens)
-  assert data.encode(examples, loaded[1], length) == [short]
-  assert '3 of 4 examples dropped' in caplog.text
+  rows, counts = data.encode(examples, loaded[1], length)
+  assert rows == [short]
+  assert counts == {'empty': 1, 'long': 2, 'truncated': 0}
+  assert 'of 4 examples 1 dropped as empty and 2 as longer' in caplog.text
   assert f'max_length={length}' in caplog.text
   with pytest.raises(errors.InputError) as caught:
     data.encode(examples, loaded[1], length - 1)
@@ -149,43 +151,26 @@ def test_long_and_empty_rows_are_dropped_and_counted(loaded, caplog):
   assert '\n' not in str(caught.value)
 
 
-def _rows(count):
-  """Returns rows of which the first token tells which it is."""
-  return [data.Encoded((i, 7, 8, 9)[: 2 + i % 3], 1) for i in range(count)]
+def test_long_rows_are_cut_where_asked(loaded):
+  examples = [
+    data.Example('Q:', ' 1.'),
+    data.Example('Q:', ' 1' * 50),
+    data.Example('Q:' * 50, ' 1.'),
+  ]
+  rows, counts = data.encode(examples, loaded[1], 12, long='truncate')
+  assert counts == {'empty': 0, 'long': 1, 'truncated': 1}
+  assert [row.number for row in rows] == [1, 2]
+  whole, _ = data.encode(examples[1:2], loaded[1], 200)
+  assert rows[1].tokens == whole[0].tokens[:12]
+  assert loaded[1].end_id not in rows[1].tokens
 
 
-def _order(rows, steps, seed, batch_size=4):
-  batches = data.batches(rows, batch_size=batch_size, max_length=6, seed=seed)
-  return [int(t[0]) for s in range(steps) for t in batches[s]['tokens_BT']]
-
-
-def test_a_batch_is_padded_and_its_targets_are_the_completion():
-  rows = [data.Encoded((2, 5, 6, 1), 2)]
-  batch = data.batches(rows, batch_size=2, max_length=6, seed=0)[0]
-  assert batch['tokens_BT'].dtype == np.int32
-  assert batch['target_BT'].dtype == np.float32
-  assert batch['tokens_BT'].tolist() == [[2, 5, 6, 1, 0, 0]] * 2
-  assert batch['target_BT'].tolist() == [[0, 0, 1, 1, 0, 0]] * 2
-
-
-def test_every_epoch_is_a_permutation_of_its_own():
-  # 10 rows in batches of 4: epochs end inside a batch.
-  order = _order(_rows(10), 10, seed=0)
-  epochs = [order[i : i + 10] for i in range(0, 40, 10)]
-  assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
-  assert len({tuple(epoch) for epoch in epochs}) == 4
-
-
-def test_a_batch_is_a_function_of_seed_and_step():
-  rows = _rows(10)
-  first = data.batches(rows, batch_size=4, max_length=6, seed=3)
-  other = data.batches(rows, batch_size=4, max_length=6, seed=3)
-  for step in (7, 2, 0, 7):  # In any order, at any step.
-    for key, value in first[step].items():
-      np.testing.assert_array_equal(other[step][key], value)
-  assert _order(rows, 5, seed=3) != _order(rows, 5, seed=4)
-
-
-def test_fewer_rows_than_a_batch_come_again():
-  order = _order(_rows(3), 3, seed=0, batch_size=2)
-  assert sorted(order[:3]) == sorted(order[3:]) == [0, 1, 2]
+def test_a_validation_prompt_that_is_trained_on_is_refused():
+  train = [data.Example(f'Q{i}', 'a') for i in range(5)]
+  data.check_apart(train, ['Q7', 'Q8'], 'validation')
+  with pytest.raises(errors.InputError) as caught:
+    data.check_apart(train, ['Q7', 'Q3', 'Q4'], 'validation')
+  assert str(caught.value) == (
+    'validation: wanted prompts that are not trained on; 2 of 3 are, the first '
+    'is example 2, as train example 4.'
+  )

@@ -26,7 +26,23 @@ _GOOD = settings.SftConfig(checkpoint='model', train='rows.jsonl')
       'accumulate: wanted a divisor of batch_size=8; got 3',
     ),
     ({'validation_problems': 5}, 'task: wanted a task'),
-    ({'dtype': 'float16'}, 'dtype: wanted float32 or bfloat16'),
+    ({'remat': 'some'}, 'remat: wanted one of none, dots, attention, full'),
+    ({'attention': 'x'}, 'attention: wanted one of nothing, plain, splash'),
+    ({'long': 'x'}, 'long: wanted one of drop, truncate'),
+    ({'nonfinite': 'x'}, 'nonfinite: wanted one of stop, skip'),
+    ({'chat': 'x'}, 'chat: wanted one of nothing, on, off'),
+    ({'z_loss': -1.0}, 'z_loss: wanted a number >= 0'),
+    ({'lora': settings.LoraConfig(rank=-1)}, 'lora.rank: wanted a count >= 0'),
+    (
+      {'lora': settings.LoraConfig(alpha=0.0)},
+      'lora.alpha: wanted a number > 0',
+    ),
+    (
+      {'lora': settings.LoraConfig(rank=1, targets='q,x')},
+      "lora.targets: wanted one of q, k, v, o, gate, up, down; got 'x'",
+    ),
+    ({'lora': settings.LoraConfig(base='int8')}, 'lora.base: wanted nothing'),
+    ({'dtype': 'float16'}, 'dtype: wanted one of float32, bfloat16; got'),
     (
       {'sampler': sampler_settings.SamplerConfig(top_p=0)},
       'sampler.top_p: wanted a number in (0, 1]; got 0',
@@ -51,6 +67,11 @@ def test_a_field_out_of_range_is_one_line_that_names_it(fields, said):
     ({'warmup_steps': -1}, 'warmup_steps: wanted a number >= 0'),
     ({'weight_decay': -0.1}, 'weight_decay: wanted a number >= 0'),
     ({'clip': -1.0}, 'clip: wanted a number >= 0'),
+    ({'b1': 1.0}, 'b1: wanted a number from 0 to below 1'),
+    ({'b2': -0.1}, 'b2: wanted a number from 0 to below 1'),
+    ({'eps': 0.0}, 'eps: wanted a number > 0'),
+    ({'state_dtype': 'int8'}, 'state_dtype: wanted one of float32, bfloat16'),
+    ({'name': 'adafactor', 'weight_decay': 0.1}, 'weight_decay: wanted 0 for'),
   ],
 )
 def test_a_field_of_the_optimizer_is_named_too(fields, said):

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from wcse_jax import errors, storage, vocabulary
+from wcse_jax import errors, processes, storage, vocabulary
 from wcse_jax import tokenizer as tokenizers
 from wcse_jax.checkpoints import card as cards
 from wcse_jax.models import config as model_config
@@ -289,6 +289,8 @@ def export(
 ) -> None:
   """Writes a Hugging Face folder with a manifest, which comes last.
 
+  Of several processes all call it, and the first one writes.
+
   Args:
     model: the model, on any mesh.
     tokenizer: its tokenizer.
@@ -300,6 +302,11 @@ def export(
   """
   from wcse_jax.checkpoints import hf
 
+  if not processes.first():
+    # What is spread over the processes is fetched by all of them.
+    for _ in hf.tensors(model, dtype):
+      pass
+    return
   hf.save(model, folder, dtype=dtype, end_ids=tokenizer.end_ids)
   _finish(model, tokenizer, folder, dtype, card, prompt_format)
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from flax import nnx
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from wcse_jax import errors, sharding
@@ -308,7 +309,7 @@ def tensors(entry: Entry, dtype: Any) -> Iterator[tuple[str, np.ndarray]]:
     raise ValueError(
       f'weights: wanted floats to export; {entry.names[0]} is held in int8.'
     )
-  wholes = [np.asarray(jax.device_get(p[...])) for p, _ in entry.params]
+  wholes = [_fetched(p[...]) for p, _ in entry.params]
   for i, name in enumerate(entry.names):
     parts = [whole[i] if entry.stacked else whole for whole in wholes]
     if entry.how != 'same':
@@ -316,6 +317,13 @@ def tensors(entry: Entry, dtype: Any) -> Iterator[tuple[str, np.ndarray]]:
     joined = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-2)
     joined = joined.astype(jnp.dtype(dtype), copy=False)
     yield name, np.ascontiguousarray(joined)
+
+
+def _fetched(array: jax.Array) -> np.ndarray:
+  """Returns an array on the host, whole: in every process of its mesh."""
+  if array.is_fully_addressable:
+    return np.asarray(jax.device_get(array))
+  return multihost_utils.process_allgather(array, tiled=True)
 
 
 def quantize(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -88,7 +88,8 @@ def attend(
       softcap,
     )
 
-  parts = jax.lax.map(part, jnp.arange(0, T, block))
+  # A backward pass would else keep the logits of all blocks.
+  parts = jax.lax.map(jax.checkpoint(part), jnp.arange(0, T, block))
   return jnp.moveaxis(parts, 0, 1).reshape(q_BTKGH.shape)
 
 

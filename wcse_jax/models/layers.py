@@ -9,11 +9,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh
 
 from wcse_jax import sharding
 from wcse_jax.kernels import decode
-from wcse_jax.models import attention, experts, modules
+from wcse_jax.models import attention, experts, modules, products
 from wcse_jax.models import cache as caches
 from wcse_jax.models import config as model_config
 
@@ -34,13 +35,16 @@ class Scene:
     filled_B: how many places of each slot hold a token, where a kernel reads
       them; None where none does.
     fill: share of the places that the kernel's cost estimate takes as filled.
+    kernel: attention of fresh tokens to themselves, from q_BTKGH, k_BTKH and
+      v_BTKH to out_BTKGH; None for `attention.attend` under the mask.
   """
 
   turn: tuple[jax.Array, jax.Array]
-  mask: jax.Array
+  mask: jax.Array | None
   prefix_mask: jax.Array | None = None
   filled_B: jax.Array | None = None
   fill: float = 0.5
+  kernel: Callable[..., jax.Array] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +101,7 @@ class Layers:
       y_BTD = self.norm(self.dot(h_BTC, block, 'own_out'), block.own_norm[...])
       x_BTD = sharding.constrain(x_BTD + y_BTD, 'BTD', self.mesh)
     if c.layer_scalar:
-      x_BTD = x_BTD * block.scalar[...][None, None]
+      x_BTD = x_BTD * block.scalar[...].astype(x_BTD.dtype)[None, None]
     return x_BTD, left
 
   def attend_sequence(self, block, scene: Scene, before, shared: Shared):
@@ -110,13 +114,20 @@ class Layers:
       left, kept = shared, {}
       if not block.layer.shares_kv:
         k_BTKH, v_BTKH = self._keys_and_values(block, y_BTD, scene.turn)
-        fresh = {'k': k_BTKH, 'v': jnp.transpose(v_BTKH, (0, 2, 3, 1))}
+        fresh = {'k': k_BTKH, 'v': v_BTKH}
+        if scene.kernel is None:
+          fresh['v'] = jnp.transpose(v_BTKH, (0, 2, 3, 1))
         left = {**shared, block.layer.kind: (fresh, before)}
         kept = {
           'k': jnp.swapaxes(k_BTKH, 1, 2),
           'v': jnp.swapaxes(v_BTKH, 1, 2),
         }
       own, prefix = left[block.layer.kind]
+      if scene.kernel is not None:
+        q_BTKGH = self._queries(block, y_BTD, scene)
+        out_BTKGH = scene.kernel(q_BTKGH, own['k'], own['v'])
+        out_BTN = out_BTKGH.reshape(*y_BTD.shape[:2], -1).astype(y_BTD.dtype)
+        return self.dot(out_BTN, block, 'o'), (kept, left)
       source = attention.Source(own['k'], own['v'], scene.mask)
       out_BTD = self._attention(block, y_BTD, scene, source, prefix)
       return out_BTD, (kept, left)
@@ -236,7 +247,8 @@ class Layers:
   def _heads(self, block, y_BTD, name: str, count: int) -> jax.Array:
     out = self.dot(y_BTD, block, name)
     if self.config.qkv_bias:
-      out = out + getattr(block, f'{name}_bias')[...][None, None]
+      bias = getattr(block, f'{name}_bias')[...].astype(out.dtype)
+      out = out + bias[None, None]
     if sharding.platform(self.mesh) == 'tpu':
       # Else the compiler for TPU makes heads an axis of the product, for which
       # it copies every layer's weights into another layout.
@@ -332,10 +344,13 @@ class Layers:
     c = self.config
     B, T, D = x_BTD.shape
     x_MD = x_BTD.reshape(B * T, D)
-    y_MD = self.norm(x_MD, None) * block.router_gain[...][None]
+    gain_D = block.router_gain[...].astype(x_MD.dtype)
+    y_MD = self.norm(x_MD, None) * gain_D[None]
     y_MD = y_MD * jnp.asarray(c.d_model**-0.5, y_MD.dtype)
     experts_MX, weights_MX = experts.route(
-      y_MD @ block.router[...], block.expert_gain[...], c.experts_per_token
+      y_MD @ block.router[...].astype(y_MD.dtype),
+      block.expert_gain[...],
+      c.experts_per_token,
     )
 
     def feed_forward(rows_ZD, sizes_E, expert_Z):
@@ -377,15 +392,21 @@ class Layers:
     return wide.astype(x.dtype)
 
   def dot(self, x_BTA: jax.Array, module, name: str) -> jax.Array:
-    """Returns x times a matrix of the module, in the dtype of x."""
+    """Returns x times a matrix of the module, in the dtype of x.
+
+    A low-rank adapter of the matrix adds its part.
+    """
     held, scale = modules.held(module, name)
-    # On CPU products of bfloat16 are fast only where they give float32.
-    wide = sharding.platform(self.mesh) == 'cpu' or scale is not None
-    out = jnp.matmul(
-      x_BTA,
-      held.astype(x_BTA.dtype),
-      preferred_element_type=jnp.float32 if wide else None,
+    out = products.product(
+      x_BTA, held, scale, sharding.platform(self.mesh) == 'cpu'
     )
-    if scale is not None:
-      out = out * scale[None, None]
-    return out.astype(x_BTA.dtype)
+    adapter = getattr(module, f'{name}_lora_a', None)
+    if adapter is not None:
+      out = out + products.adapted(
+        x_BTA,
+        adapter[...],
+        getattr(module, f'{name}_lora_b')[...],
+        adapter.get_metadata('factor'),
+        sharding.platform(self.mesh) == 'cpu',
+      )
+    return checkpoint_name(out, name)

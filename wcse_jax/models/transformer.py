@@ -7,6 +7,8 @@ layer is a stack by itself, which runs faster there.  One block function serves
 both.  Source of the choice: docs/design/model.md.
 """
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,9 +17,20 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from wcse_jax import sharding
+from wcse_jax.kernels import train
 from wcse_jax.models import attention, layers, modules
 from wcse_jax.models import cache as caches
 from wcse_jax.models import config as model_config
+
+
+# What the forward pass of a layer keeps for the backward pass: outputs of
+# products by name, or all that is wanted (`none`: nothing is done again).
+REMAT = {
+  'none': (),
+  'dots': ('q', 'k', 'v', 'o', 'gate', 'up', 'down'),
+  'attention': ('q', 'k', 'v', 'o'),
+  'full': (),
+}
 
 
 class Transformer(nnx.Module):
@@ -109,13 +122,36 @@ class Transformer(nnx.Module):
     *,
     positions_BT: jax.Array | None = None,
     segments_BT: jax.Array | None = None,
+    attention: str = '',
+    remat: str = 'none',
   ) -> jax.Array:
-    """Returns the final hidden states_BTD, before the output head."""
+    """Returns the final hidden states_BTD, before the output head.
+
+    Args:
+      tokens_BT: token ids.
+      positions_BT: their positions; counted from 0 where None.
+      segments_BT: ids of packed sequences; a token attends its own only.
+      attention: which implementation; see `kernels.train.chosen`.
+      remat: what the backward pass works out again; one of `REMAT`.
+    """
     if positions_BT is None:
       positions_BT = jnp.arange(tokens_BT.shape[1])[None]
-    return self._sequence(tokens_BT, positions_BT, segments_BT, None, 0, False)[
-      0
-    ]
+    kernels = {}
+    if attention:
+      kernels = {
+        kind: functools.partial(
+          train.attend,
+          segments_BT=segments_BT,
+          window=self._window(kind),
+          softcap=self.config.attn_softcap,
+          mesh=self.mesh,
+          name=attention,
+        )
+        for kind in set(self.config.layer_kinds)
+      }
+    return self._sequence(
+      tokens_BT, positions_BT, segments_BT, kernels=kernels, remat=remat
+    )[0]
 
   def prefill(
     self,
@@ -133,7 +169,9 @@ class Transformer(nnx.Module):
       start: tokens of the prefix.
     """
     positions_BT = start + jnp.arange(tokens_BT.shape[1])[None]
-    return self._sequence(tokens_BT, positions_BT, None, prefix, start, True)[1]
+    return self._sequence(
+      tokens_BT, positions_BT, None, prefix, start, keep=True
+    )[1]
 
   def step(
     self,
@@ -189,10 +227,14 @@ class Transformer(nnx.Module):
       filled.append(parts)
     return self._layers.norm(x_BTD, self.final_norm[...])[:, 0], filled
 
+  def head_table(self) -> tuple[jax.Array, jax.Array | None]:
+    """Returns the output head table_VD and, held in int8, its scale_V."""
+    name = 'embedding' if self.config.tie_embeddings else 'head'
+    return modules.held(self, name)
+
   def logits(self, x_BTD: jax.Array) -> jax.Array:
     """Returns float32 logits_BTV of hidden states."""
-    name = 'embedding' if self.config.tie_embeddings else 'head'
-    table_VD, scale_V = modules.held(self, name)
+    table_VD, scale_V = self.head_table()
     table_VD = table_VD.astype(x_BTD.dtype)
     wide = jnp.float32
     if x_BTD.shape[1] == 1:
@@ -303,20 +345,34 @@ class Transformer(nnx.Module):
       )
 
   def _sequence(
-    self, tokens_BT, positions_BT, segments_BT, prefix, start: int, keep: bool
+    self,
+    tokens_BT,
+    positions_BT,
+    segments_BT,
+    prefix=None,
+    start: int = 0,
+    *,
+    keep: bool = False,
+    kernels: Mapping[str, Any] | None = None,
+    remat: str = 'none',
   ):
     """Returns (final hidden states_BTD, fresh keys and values if to keep)."""
     segments = None if segments_BT is None else (segments_BT, segments_BT)
+
+    def mask(kind):
+      return attention.mask(
+        positions_BT,
+        positions_BT,
+        window=self._window(kind),
+        segments=segments,
+      )
+
     scene = {
       kind: layers.Scene(
         turn,
-        attention.mask(
-          positions_BT,
-          positions_BT,
-          window=self._window(kind),
-          segments=segments,
-        ),
+        None if kernels else mask(kind),
         self._prefix_mask(kind, positions_BT, prefix, start),
+        kernel=kernels[kind] if kernels else None,
       )
       for kind, turn in self._turns(positions_BT).items()
     }
@@ -326,27 +382,39 @@ class Transformer(nnx.Module):
     shared: layers.Shared = {}
     for stack, _, before in self._zipped(None, prefix):
       x_BTD, parts, shared = self._run_sequence(
-        stack, x_BTD, before, shared, scene, own_BTLC, keep
+        stack, x_BTD, before, shared, scene, own_BTLC, keep, remat
       )
       kept.append(parts)
     return self._layers.norm(x_BTD, self.final_norm[...]), kept
 
   def _run_sequence(
-    self, stack: modules.Stack, x_BTD, before, shared, scene, own, keep: bool
+    self,
+    stack: modules.Stack,
+    x_BTD,
+    before,
+    shared,
+    scene,
+    own,
+    keep: bool,
+    remat: str,
   ):
     """Returns (x_BTD, fresh parts, shared) after all layers of one stack."""
     own = _own_of(stack, own)
 
+    def one(block, x_BTD, before, shared, own):
+      attended = self._layers.attend_sequence(
+        block, scene[block.layer.kind], before, shared
+      )
+      x_BTD, (part, shared) = self._layers.block(block, x_BTD, attended, own)
+      return x_BTD, part if keep else {}, shared
+
     def group(blocks, x_BTD, before, shared, own):
       done = []
       for i, block in enumerate(blocks):
-        attended = self._layers.attend_sequence(
-          block, scene[block.layer.kind], before[i], shared
+        x_BTD, part, shared = _remembering(one, remat, stack.repeats > 1)(
+          block, x_BTD, before[i], shared, None if own is None else own[i]
         )
-        x_BTD, (part, shared) = self._layers.block(
-          block, x_BTD, attended, None if own is None else own[i]
-        )
-        done.append(part if keep else {})
+        done.append(part)
       return x_BTD, done, shared
 
     if stack.repeats == 1:
@@ -428,6 +496,30 @@ class Transformer(nnx.Module):
         if not block.layer.shares_kv:
           shared = {**shared, block.layer.kind: (part, seen)}
     return x_BTD, parts, shared
+
+
+def _remembering(one, remat: str, scanned: bool):
+  """Returns `one` so that its backward pass keeps what `remat` says.
+
+  Args:
+    one: a layer: (block, x_BTD, before, shared, own) -> the same kind of.
+    remat: one of `REMAT`.
+    scanned: whether it is the body of a scan, where nothing else can be merged
+      with what is worked out again.
+  """
+  if remat == 'none':
+    return one
+
+  def run(block, *rest):
+    graph, state = nnx.split(block)
+    kept = jax.checkpoint(
+      lambda state, *rest: one(nnx.merge(graph, state), *rest),
+      policy=jax.checkpoint_policies.save_only_these_names(*REMAT[remat]),
+      prevent_cse=not scanned,
+    )
+    return kept(state, *rest)
+
+  return run
 
 
 def _own_of(stack: modules.Stack, own_BTLC: jax.Array | None):

@@ -1,16 +1,10 @@
-"""Rows of prompt and completion, and the batches made of them.
-
-The batch of step s is a function of (rows, seed, s) alone, so a run resumes at
-any step, on any number of processes, without state of its own.
-"""
+"""Rows of prompt and completion, as text and as tokens."""
 
 import collections
 import dataclasses
 import json
 from collections.abc import Sequence
 
-import grain
-import numpy as np
 from absl import logging
 
 from wcse_jax import (
@@ -39,10 +33,17 @@ class Encoded:
   Attributes:
     tokens: ids of prompt and completion, with start and end token.
     prompt_tokens: how many of them are the prompt, which bears no loss.
+    number: which example it was made of, counted from 1, for messages.
   """
 
   tokens: tuple[int, ...]
   prompt_tokens: int
+  number: int = 0
+
+  @property
+  def targets(self) -> int:
+    """How many tokens bear loss: the first of a sequence never does."""
+    return len(self.tokens) - max(1, self.prompt_tokens)
 
 
 def read(
@@ -52,6 +53,7 @@ def read(
   rules: selection.Selection | None = None,
   *,
   bad_rows: str = 'refuse',
+  chat: bool = False,
 ) -> tuple[list[Example], dict[str, int] | None]:
   """Returns examples, and what the rules dropped of them.
 
@@ -61,13 +63,14 @@ def read(
     data: where that task's set is.
     rules: which samples of a run folder to take; None: every right one.
     bad_rows: of that set, as `tasks.load` takes it.
+    chat: as in `example`.
 
   Returns:
     The examples; the counts of `read_graded`, None for a file.
   """
   if storage.is_folder(path):
     task = tasks.load(task_name, data, bad_rows=bad_rows)
-    return read_graded(path, task, rules or selection.Selection())
+    return read_graded(path, task, rules or selection.Selection(), chat=chat)
   if not storage.exists(path):
     raise errors.InputError(
       f'train: wanted a JSONL file or a run folder; {path!r} does not exist.'
@@ -94,7 +97,7 @@ def read(
 
 
 def read_graded(
-  folder: str, task, rules: selection.Selection
+  folder: str, task, rules: selection.Selection, *, chat: bool = False
 ) -> tuple[list[Example], dict[str, int]]:
   """Returns samples of a run folder as examples, and `selection`'s counts.
 
@@ -119,7 +122,9 @@ def read_graded(
       task.ballot,
     )
     counts.update(dropped)
-    found += [example(task, row.problem, row.sample.text) for row in rows]
+    found += [
+      example(task, row.problem, row.sample.text, chat=chat) for row in rows
+    ]
   if not found:
     raise errors.InputError(
       f'train: {folder} holds no right sample that fits the selection; grade '
@@ -130,9 +135,19 @@ def read_graded(
   return found, dict(counts)
 
 
-def example(task, problem: records.Problem, text: str) -> Example:
-  """Returns the training example of one solution: zero-shot, as evaluated."""
-  return Example(task.prompt(problem.question), task.completion(text))
+def example(
+  task, problem: records.Problem, text: str, *, chat: bool = False
+) -> Example:
+  """Returns the training example of one solution: zero-shot, as evaluated.
+
+  Args:
+    task: lays out prompt and completion.
+    problem: what is asked.
+    text: the solution.
+    chat: whether the question goes into a chat template, as it is.
+  """
+  prompt = problem.question if chat else task.prompt(problem.question)
+  return Example(prompt, task.completion(text))
 
 
 def write(path: str, examples: Sequence[Example]) -> None:
@@ -147,61 +162,93 @@ def encode(
   examples: Sequence[Example],
   tokenizer: tokenizers.Tokenizer,
   max_length: int,
-) -> list[Encoded]:
-  """Returns the examples that fit `max_length` tokens; the others are logged.
+  *,
+  chat: bool = False,
+  long: str = 'drop',
+  what: str = 'train',
+) -> tuple[list[Encoded], dict[str, int]]:
+  """Returns the examples as tokens, and how many were left out or cut.
 
   Prompt and completion are encoded apart and joined, so that no merge crosses
-  the seam; the completion is a space and the stripped text, and the end token
-  is a target.
+  the seam.  The completion is the stripped text and an end token, which is a
+  target: of a plain prompt a space comes first, and the end of a text last; in
+  a chat the end of the turn.
+
+  Args:
+    examples: as text.
+    tokenizer: of the model.
+    max_length: tokens of a sequence.
+    chat: whether prompts are messages to the model's chat template.
+    long: `drop` for leaving out what is longer, `truncate` for cutting it at
+      its end, which then has no end token.
+    what: what messages call the examples.
+
+  Returns:
+    The sequences; `empty`, without a completion, and `long`, longer than
+    `max_length` or, to be cut, in its prompt alone: left out; `truncated`: cut.
 
   Raises:
-    InputError: if none fits.
+    InputError: if none is left.
   """
-  prompts = tokenizer.prompts([e.prompt for e in examples])
+  if chat:
+    prompts = tokenizer.chats(
+      [[{'role': 'user', 'content': e.prompt}] for e in examples]
+    )
+  else:
+    prompts = tokenizer.prompts([e.prompt for e in examples])
+  end, seam = (tokenizer.turn_end(), '') if chat else (tokenizer.end_id, ' ')
   texts = [e.completion.strip() for e in examples]
-  completions = tokenizer.encode_all([f' {text}' for text in texts])
+  completions = tokenizer.encode_all([f'{seam}{text}' for text in texts])
   found = []
-  for prompt, text, completion in zip(prompts, texts, completions, strict=True):
-    tokens = (*prompt, *completion, tokenizer.end_id)
-    if text and len(tokens) <= max_length:
-      found.append(Encoded(tokens, len(prompt)))
-  dropped = len(examples) - len(found)
+  counts = dict.fromkeys(('empty', 'long', 'truncated'), 0)
+  parts = zip(prompts, texts, completions, strict=True)
+  for number, (prompt, text, completion) in enumerate(parts, 1):
+    row = Encoded((*prompt, *completion, end), len(prompt), number)
+    if not text:
+      counts['empty'] += 1
+      continue
+    if len(row.tokens) > max_length:
+      row = dataclasses.replace(row, tokens=row.tokens[:max_length])
+      if long == 'drop' or row.targets < 1:
+        counts['long'] += 1
+        continue
+      counts['truncated'] += 1
+    found.append(row)
   if not found:
     raise errors.InputError(
-      f'train: none of {len(examples)} examples has a completion and at most '
-      f'max_length={max_length} tokens.'
+      f'{what}: none of {len(examples)} examples has a completion and at most '
+      f'max_length={max_length} tokens ({counts["empty"]} empty, '
+      f'{counts["long"]} too long).'
     )
-  if dropped:
+  if any(counts.values()):
     logging.warning(
-      'train: %d of %d examples dropped: empty, or over max_length=%d tokens.',
-      dropped,
+      '%s: of %d examples %d dropped as empty and %d as longer than '
+      'max_length=%d tokens; %d cut there.',
+      what,
       len(examples),
+      counts['empty'],
+      counts['long'],
       max_length,
+      counts['truncated'],
     )
-  return found
+  return found, counts
 
 
-def batches(
-  rows: Sequence[Encoded], *, batch_size: int, max_length: int, seed: int
-) -> grain.MapDataset:
-  """Returns an endless dataset whose item s is the batch of step s.
+def check_apart(
+  train: Sequence[Example], prompts: Sequence[str], what: str
+) -> None:
+  """Raises InputError if a prompt of the validation is trained on.
 
-  A batch has tokens_BT (int32) and target_BT (float32, 1 where the token is a
-  target), padded to `max_length`.  Every epoch has its own order.
+  Args:
+    train: what is trained on.
+    prompts: of the validation.
+    what: what messages call it.
   """
-
-  def pad(row: Encoded) -> dict[str, np.ndarray]:
-    tokens_T = np.zeros(max_length, np.int32)
-    target_T = np.zeros(max_length, np.float32)
-    tokens_T[: len(row.tokens)] = row.tokens
-    target_T[row.prompt_tokens : len(row.tokens)] = 1
-    return {'tokens_BT': tokens_T, 'target_BT': target_T}
-
-  return (
-    grain.MapDataset.source(rows)
-    .seed(seed)
-    .shuffle()
-    .repeat()
-    .map(pad)
-    .batch(batch_size)
-  )
+  seen = {e.prompt: number for number, e in enumerate(train, 1)}
+  both = [(i, seen[p]) for i, p in enumerate(prompts, 1) if p in seen]
+  if both:
+    raise errors.InputError(
+      f'{what}: wanted prompts that are not trained on; {len(both)} of '
+      f'{len(prompts)} are, the first is example {both[0][0]}, as train '
+      f'example {both[0][1]}.'
+    )

@@ -9,6 +9,10 @@ from wcse_jax.sampler import settings as sampler_settings
 
 OPTIMIZERS = ('adamw', 'adafactor')
 SCHEDULES = ('constant', 'linear', 'cosine')
+DTYPES = ('float32', 'bfloat16')
+REMAT = ('none', 'dots', 'attention', 'full')
+ATTENTION = ('', 'plain', 'splash')
+LORA_TARGETS = ('q', 'k', 'v', 'o', 'gate', 'up', 'down')
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -21,7 +25,12 @@ class OptimizerConfig:
     schedule: one of `SCHEDULES`; linear and cosine fall to 0 at the last step.
     warmup_steps: steps of linear rise from 0.
     weight_decay: decoupled, of AdamW, on matrices only.
+    b1: of AdamW, how much of the mean gradient is kept a step.
+    b2: of AdamW, how much of the mean squared gradient is kept a step.
+    eps: of AdamW, added to the root of that.
     clip: largest global gradient norm; 0 for none.
+    state_dtype: what the state is kept in, float32 or bfloat16; it is worked
+      on in float32.
   """
 
   name: str = 'adamw'
@@ -29,22 +38,77 @@ class OptimizerConfig:
   schedule: str = 'cosine'
   warmup_steps: int = 0
   weight_decay: float = 0.0
+  b1: float = 0.9
+  b2: float = 0.95
+  eps: float = 1e-8
   clip: float = 1.0
+  state_dtype: str = 'float32'
 
   def validate(self) -> None:
     """Raises InputError for the first field that is out of range."""
-    for field, known in (('name', OPTIMIZERS), ('schedule', SCHEDULES)):
-      if getattr(self, field) not in known:
-        raise errors.InputError(
-          f'optimizer.{field}: wanted one of {", ".join(known)}; '
-          f'got {getattr(self, field)!r}.'
-        )
+    for field, known in (
+      ('name', OPTIMIZERS),
+      ('schedule', SCHEDULES),
+      ('state_dtype', DTYPES),
+    ):
+      _one_of(f'optimizer.{field}', getattr(self, field), known)
     for field in ('learning_rate', 'warmup_steps', 'weight_decay', 'clip'):
       if not getattr(self, field) >= 0:
         raise errors.InputError(
           f'optimizer.{field}: wanted a number >= 0; '
           f'got {getattr(self, field)}.'
         )
+    for field in ('b1', 'b2'):
+      if not 0 <= getattr(self, field) < 1:
+        raise errors.InputError(
+          f'optimizer.{field}: wanted a number from 0 to below 1; '
+          f'got {getattr(self, field)}.'
+        )
+    if not self.eps > 0:
+      raise errors.InputError(
+        f'optimizer.eps: wanted a number > 0; got {self.eps}.'
+      )
+    if self.name == 'adafactor' and self.weight_decay:
+      raise errors.InputError(
+        'optimizer.weight_decay: wanted 0 for adafactor; '
+        f'got {self.weight_decay}.'
+      )
+
+
+@dataclasses.dataclass(kw_only=True)
+class LoraConfig:
+  """Low-rank adapters.
+
+  Attributes:
+    rank: inner width; 0 for none: all weights are trained.
+    alpha: what the adapters give is multiplied by alpha / rank.
+    targets: the matrices that get one, with commas, of `LORA_TARGETS`.
+    base: `int8` holds the matrices that are not trained in int8 (QLoRA);
+      empty: they have the dtype of the compute.
+  """
+
+  rank: int = 0
+  alpha: float = 16.0
+  targets: str = 'q,k,v,o,gate,up,down'
+  base: str = ''
+
+  def validate(self) -> None:
+    """Raises InputError for the first field that is out of range."""
+    if self.rank < 0:
+      raise errors.InputError(
+        f'lora.rank: wanted a count >= 0; got {self.rank}.'
+      )
+    if not self.alpha > 0:
+      raise errors.InputError(
+        f'lora.alpha: wanted a number > 0; got {self.alpha}.'
+      )
+    for name in self.targets.split(','):
+      _one_of('lora.targets', name, LORA_TARGETS)
+    _one_of('lora.base', self.base, ('', 'int8'))
+    if self.base and not self.rank:
+      raise errors.InputError(
+        f'lora.base: wanted nothing where lora.rank is 0; got {self.base!r}.'
+      )
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -65,15 +129,32 @@ class SftConfig:
     validation_size: training problems that are held out for that split.
     steps: optimiser steps; 0 to count by `epochs`.
     epochs: passes over the data, where `steps` is 0.
-    batch_size: sequences of a step.
+    batch_size: rows of a step: sequences, or what several are packed into.
     accumulate: micro-batches that a step is worked on in, one after another;
       the result is that of the whole batch.
-    max_length: tokens of a sequence; longer ones are dropped and counted.
+    max_length: tokens of a row.
+    long: what happens to longer sequences: `drop` leaves them out, `truncate`
+      cuts them, both counted.
+    packing: whether rows are filled with several sequences, none of which sees
+      another: the same losses and slopes with less padding.
+    chat: whether prompts go through the chat template: `on`, `off`, or empty
+      for as the model was tuned before.
     checkpoints: how many, evenly spaced; the best is exported.
     optimizer: the Optax chain.
+    lora: adapters.
+    z_loss: factor of the squared log of the softmax's denominator; 0 for none.
+    nonfinite: what happens where loss or gradient is NaN or infinite: `stop`
+      ends the run, `skip` leaves that step out; both name the batch.
     sampler: for the validation by accuracy, drawn greedily.
     seed: of the data order.
-    dtype: of the compute; weights and optimiser state are float32.
+    dtype: of the compute.
+    weights_dtype: what the trained weights are kept in.
+    remat: what the backward pass works out again: one of `REMAT`: none; all
+      but the outputs of products (`dots`), or of those of attention alone; or
+      all but the inputs of layers (`full`).
+    attention: one of `ATTENTION`; empty: what is fastest.
+    profile: steps of which a profiler's trace is written, behind the third of
+      this process; 0 for none.
     mesh: as `sharding.make_mesh` reads it.
   """
 
@@ -93,15 +174,25 @@ class SftConfig:
   batch_size: int = 32
   accumulate: int = 1
   max_length: int = 512
+  long: str = 'drop'
+  packing: bool = False
+  chat: str = ''
   checkpoints: int = 10
   optimizer: OptimizerConfig = dataclasses.field(
     default_factory=OptimizerConfig
   )
+  lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
+  z_loss: float = 0.0
+  nonfinite: str = 'stop'
   sampler: sampler_settings.SamplerConfig = dataclasses.field(
     default_factory=sampler_settings.SamplerConfig
   )
   seed: int = 0
   dtype: str = 'float32'
+  weights_dtype: str = 'float32'
+  remat: str = 'none'
+  attention: str = ''
+  profile: int = 0
   mesh: str = ''
 
   def validate(self) -> None:
@@ -129,10 +220,28 @@ class SftConfig:
         'task: wanted a task for validation_problems='
         f'{self.validation_problems}; got nothing.'
       )
-    if self.dtype not in ('float32', 'bfloat16'):
-      raise errors.InputError(
-        f'dtype: wanted float32 or bfloat16; got {self.dtype!r}.'
-      )
+    for field, known in (
+      ('dtype', DTYPES),
+      ('weights_dtype', DTYPES),
+      ('remat', REMAT),
+      ('attention', ATTENTION),
+      ('long', ('drop', 'truncate')),
+      ('nonfinite', ('stop', 'skip')),
+      ('chat', ('', 'on', 'off')),
+    ):
+      _one_of(field, getattr(self, field), known)
+    for field in ('z_loss', 'profile'):
+      if not getattr(self, field) >= 0:
+        raise errors.InputError(
+          f'{field}: wanted a number >= 0; got {getattr(self, field)}.'
+        )
     self.selection.validate()
     self.optimizer.validate()
+    self.lora.validate()
     self.sampler.validate()
+
+
+def _one_of(field: str, value: str, known: tuple[str, ...]) -> None:
+  if value not in known:
+    names = ', '.join(name or 'nothing' for name in known)
+    raise errors.InputError(f'{field}: wanted one of {names}; got {value!r}.')

@@ -11,7 +11,12 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from wcse_jax import sharding
-from wcse_jax.sft import settings
+from wcse_jax.models import transformer
+from wcse_jax.sft import loss, settings
+
+
+# Bytes of the logits that are held at a time, on one device.
+_LOGITS = 1 << 28
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,93 +26,197 @@ class Recipe:
   Attributes:
     optimizer: `OptimizerConfig` as sorted items.
     steps: length of the schedule.
-    dtype: of the compute.
     accumulate: micro-batches of a step.
+    remat: as `Transformer.hidden` takes it.
+    attention: as `kernels.train.chosen` gives it.
+    z_loss: as in `loss.Head`.
+    every: as in `loss.Head`.
   """
 
   optimizer: tuple[tuple[str, Any], ...]
   steps: int
-  dtype: str
   accumulate: int = 1
+  remat: str = 'none'
+  attention: str = ''
+  z_loss: float = 0.0
+  every: bool = False
 
   @classmethod
-  def of(cls, config: settings.SftConfig, steps: int) -> 'Recipe':
+  def of(
+    cls, config: settings.SftConfig, steps: int, attention: str = ''
+  ) -> 'Recipe':
     items = dataclasses.asdict(config.optimizer).items()
-    return cls(tuple(sorted(items)), steps, config.dtype, config.accumulate)
+    return cls(
+      tuple(sorted(items)),
+      steps,
+      config.accumulate,
+      config.remat,
+      attention,
+      config.z_loss,
+    )
+
+  @property
+  def settings(self) -> settings.OptimizerConfig:
+    return settings.OptimizerConfig(**dict(self.optimizer))
 
   def transform(self) -> optax.GradientTransformation:
     """Returns the Optax chain."""
-    o = settings.OptimizerConfig(**dict(self.optimizer))
-    rate = _schedule(o, self.steps)
+    o = self.settings
+    rate = self.schedule()
     parts = [optax.clip_by_global_norm(o.clip)] if o.clip else []
     if o.name == 'adamw':
-      # Norm gains are rank 1, or 2 when stacked with a tiny last axis: decay
-      # is for what is multiplied as a matrix, which ends in two real axes.
       parts.append(
         optax.adamw(
-          rate, b1=0.9, b2=0.95, weight_decay=o.weight_decay, mask=_matrices
+          rate,
+          b1=o.b1,
+          b2=o.b2,
+          eps=o.eps,
+          weight_decay=o.weight_decay,
+          mask=_matrices,
         )
       )
     else:
       parts.append(optax.adafactor(rate))
-    return optax.chain(*parts)
+    return _kept_in(optax.chain(*parts), jnp.dtype(o.state_dtype))
+
+  def schedule(self) -> optax.Schedule:
+    """Returns steps done -> learning rate."""
+    o = self.settings
+    rest = max(1, self.steps - o.warmup_steps)
+    match o.schedule:
+      case 'constant':
+        main = optax.constant_schedule(o.learning_rate)
+      case 'linear':
+        main = optax.linear_schedule(o.learning_rate, 0.0, rest)
+      case _:
+        main = optax.cosine_decay_schedule(o.learning_rate, rest)
+    if not o.warmup_steps:
+      return main
+    rise = optax.linear_schedule(0.0, o.learning_rate, o.warmup_steps)
+    return optax.join_schedules([rise, main], [o.warmup_steps])
 
 
 def _matrices(params) -> Any:
+  """Returns which parameters decay: matrices, not gains and biases."""
   return jax.tree.map(
-    lambda p: '_' not in p.get_metadata('letters'),
+    lambda p: len(p.get_metadata('letters').removeprefix('L')) > 1,
     params,
     is_leaf=lambda p: isinstance(p, nnx.Variable),
   )
 
 
-def _schedule(o: settings.OptimizerConfig, steps: int) -> optax.Schedule:
-  rest = max(1, steps - o.warmup_steps)
-  match o.schedule:
-    case 'constant':
-      main = optax.constant_schedule(o.learning_rate)
-    case 'linear':
-      main = optax.linear_schedule(o.learning_rate, 0.0, rest)
-    case _:
-      main = optax.cosine_decay_schedule(o.learning_rate, rest)
-  if not o.warmup_steps:
-    return main
-  rise = optax.linear_schedule(0.0, o.learning_rate, o.warmup_steps)
-  return optax.join_schedules([rise, main], [o.warmup_steps])
+def _kept_in(
+  inner: optax.GradientTransformation, dtype: Any
+) -> optax.GradientTransformation:
+  """Returns `inner` with its state kept in a dtype; it works in float32."""
+
+  def cast(tree, to):
+    return jax.tree.map(
+      lambda x: x.astype(to) if jnp.issubdtype(x.dtype, jnp.floating) else x,
+      tree,
+    )
+
+  def init(params):
+    return cast(inner.init(cast(params, jnp.float32)), dtype)
+
+  def update(gradients, state, params):
+    updates, state = inner.update(
+      cast(gradients, jnp.float32),
+      cast(state, jnp.float32),
+      cast(params, jnp.float32),
+    )
+    return updates, cast(state, dtype)
+
+  return optax.GradientTransformation(init, update)
+
+
+def split(
+  model: transformer.Transformer, dtype: str
+) -> tuple[Any, nnx.State, nnx.State]:
+  """Returns (graph, what is trained, what is not) of a model.
+
+  Adapters are trained where there are some, else everything.
+
+  Args:
+    model: the model.
+    dtype: in which the graph computes, whatever the weights are kept in.
+  """
+  kind = nnx.Param
+  if any(isinstance(p, nnx.LoRAParam) for _, p in nnx.iter_graph(model)):
+    kind = nnx.LoRAParam
+  model.dtype = jnp.dtype(dtype)
+  model.cache_dtype = model.dtype
+  return nnx.split(model, kind, ...)
+
+
+def merged(graph, params, frozen, dtype: str) -> transformer.Transformer:
+  """Returns a model for sampling: its floats in the dtype of the compute."""
+
+  def cast(p):
+    return p.astype(dtype) if jnp.issubdtype(p.dtype, jnp.floating) else p
+
+  return nnx.merge(graph, *jax.tree.map(cast, (params, frozen)))
 
 
 def losses(
-  graph, params, batch: dict[str, jax.Array], dtype: str
+  graph, params, frozen, batch: dict[str, jax.Array], recipe: Recipe
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns (sum of the target tokens' losses in nats, their number)."""
-  params = jax.tree.map(lambda p: p.astype(dtype), params)
-  model = nnx.merge(graph, params)
+  """Returns (what is minimised, the target tokens' losses in nats), as sums.
+
+  The two differ by the z-loss.
+  """
+  model = nnx.merge(graph, params, frozen)
   tokens_BT, target_BT = batch['tokens_BT'], batch['target_BT']
+  x_BTD = model.hidden(
+    tokens_BT,
+    positions_BT=batch.get('positions_BT'),
+    segments_BT=batch.get('segments_BT'),
+    attention=recipe.attention,
+    remat=recipe.remat,
+  )
+  table_VD, scale_V = model.head_table()
+  head = loss.Head(
+    softcap=model.config.final_softcap,
+    z_loss=recipe.z_loss,
+    chunk=chunk(table_VD.shape[0], model.mesh),
+    mesh=model.mesh,
+    every=recipe.every,
+  )
   # Targets are rolled, not cut: an odd length would be slow everywhere.  The
   # first token, rolled to the end, is never a target.
-  weight_BT = jnp.roll(target_BT.at[:, 0].set(0.0), -1, axis=1)
-  losses_BT = optax.softmax_cross_entropy_with_integer_labels(
-    model(tokens_BT), jnp.roll(tokens_BT, -1, axis=1)
+  weight_BT = jnp.roll(target_BT.at[:, 0].set(0), -1, axis=1)
+  return loss.total(
+    head,
+    x_BTD,
+    table_VD,
+    scale_V,
+    jnp.roll(tokens_BT, -1, axis=1),
+    weight_BT.astype(jnp.float32),
   )
-  return jnp.sum(losses_BT * weight_BT), jnp.sum(weight_BT)
 
 
-def _gradients(graph, params, batch, recipe: Recipe):
-  """Returns (mean loss of the targets, its gradient, number of targets).
+def chunk(words: int, mesh: Mesh | None) -> int:
+  """Returns how many tokens' logits are held at a time on one device."""
+  words //= mesh.shape['tensor'] if mesh is not None else 1
+  return max(1, _LOGITS // 4 // words // 128) * 128
+
+
+def _gradients(graph, params, frozen, batch, recipe: Recipe):
+  """Returns (mean loss of the targets, the slope, number of targets).
 
   The batch is worked on in `accumulate` micro-batches, one after another; the
   result is that of the whole batch.
   """
-  count = jnp.sum(batch['target_BT'][:, 1:])
+  count = jnp.sum(batch['target_BT'][:, 1:], dtype=jnp.float32)
 
   def part(micro):
-    total, gradient = jax.value_and_grad(
-      lambda p: losses(graph, p, micro, recipe.dtype)[0]
+    (_, found), slope = jax.value_and_grad(
+      lambda p: losses(graph, p, frozen, micro, recipe), has_aux=True
     )(params)
-    return total, gradient
+    return found, slope
 
   if recipe.accumulate == 1:
-    total, gradient = part(batch)
+    found, slope = part(batch)
   else:
     # Micro-batch i takes every accumulate-th row, so that on a mesh each
     # device keeps rows of its own.
@@ -121,20 +230,15 @@ def _gradients(graph, params, batch, recipe: Recipe):
     def add(sums, micro):
       return jax.tree.map(jnp.add, sums, part(micro)), None
 
-    zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-    (total, gradient), _ = jax.lax.scan(add, zeros, micros)
-  return total / count, jax.tree.map(lambda g: g / count, gradient), count
+    zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
+    (found, slope), _ = jax.lax.scan(add, (jnp.zeros(()), zeros), micros)
+  return found / count, jax.tree.map(lambda g: g / count, slope), count
 
 
-@functools.partial(jax.jit, static_argnames=('recipe', 'mesh'))
-def start(params, *, recipe: Recipe, mesh: Mesh | None = None) -> Any:
-  """Returns the optimiser's first state, split over the mesh as the weights.
-
-  It is made of constants, so that without a word it would be on one device.
-  """
-  state = recipe.transform().init(params)
+def placed(tree: Any, mesh: Mesh | None) -> Any:
+  """Returns a tree of weights, or what is like them, split as the weights."""
   if mesh is None:
-    return state
+    return tree
 
   def place(leaf):
     shape = jax.tree.leaves(leaf)[0].shape
@@ -148,33 +252,63 @@ def start(params, *, recipe: Recipe, mesh: Mesh | None = None) -> Any:
     )
 
   return jax.tree.map(
-    place, state, is_leaf=lambda x: isinstance(x, nnx.Variable)
+    place, tree, is_leaf=lambda x: isinstance(x, nnx.Variable)
   )
 
 
+@functools.partial(jax.jit, static_argnames=('recipe', 'mesh'))
+def start(params, *, recipe: Recipe, mesh: Mesh | None = None) -> Any:
+  """Returns the optimiser's first state, split over the mesh as the weights.
+
+  It is made of constants, so that without a word it would be on one device.
+  """
+  return placed(recipe.transform().init(params), mesh)
+
+
 @functools.partial(
-  jax.jit, static_argnames=('graph', 'recipe'), donate_argnums=(0, 1)
+  jax.jit, static_argnames=('graph', 'recipe', 'mesh'), donate_argnums=(0, 1)
 )
-def train(params, optimizer, batch, *, graph, recipe: Recipe):
+def train(
+  params,
+  optimizer,
+  frozen,
+  batch,
+  *,
+  graph,
+  recipe: Recipe,
+  mesh: Mesh | None = None,
+):
   """Returns (params, optimiser state, metrics) after one step.
 
+  A loss or a gradient that is not finite changes neither of them.
+
   Metrics: `loss` (nats a target token), `gradient_norm` before clipping,
-  `targets` (tokens).
+  `targets` (tokens); and `stop`, the largest of the numbers of that name in the
+  batch, if there are some.
   """
-  value, gradients, count = _gradients(graph, params, batch, recipe)
-  updates, optimizer = recipe.transform().update(gradients, optimizer, params)
-  params = optax.apply_updates(params, updates)
-  metrics = {
-    'loss': value,
-    'gradient_norm': optax.tree.norm(gradients),
-    'targets': count,
-  }
-  return params, optimizer, metrics
+  batch = dict(batch)
+  stop = batch.pop('stop', None)
+  value, slope, count = _gradients(graph, params, frozen, batch, recipe)
+  slope = placed(slope, mesh)
+  norm = optax.tree.norm(slope)
+  good = jnp.isfinite(value) & jnp.isfinite(norm)
+  updates, state = recipe.transform().update(slope, optimizer, params)
+  changed = optax.apply_updates(params, updates)
+  params, optimizer = jax.tree.map(
+    lambda new, old: jnp.where(good, new, old),
+    (changed, state),
+    (params, optimizer),
+  )
+  metrics = {'loss': value, 'gradient_norm': norm, 'targets': count}
+  if stop is not None:
+    metrics['stop'] = jnp.max(stop)
+  return placed(params, mesh), placed(optimizer, mesh), metrics
 
 
-@functools.partial(jax.jit, static_argnames=('graph', 'dtype'))
+@functools.partial(jax.jit, static_argnames=('graph', 'recipe'))
 def evaluate(
-  params, batch, *, graph, dtype: str
+  params, frozen, batch, *, graph, recipe: Recipe
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns `losses` of one batch."""
-  return losses(graph, params, batch, dtype)
+  """Returns (sum of the targets' losses in nats, their number)."""
+  found = losses(graph, params, frozen, batch, recipe)[1]
+  return found, jnp.sum(batch['target_BT'][:, 1:], dtype=jnp.float32)

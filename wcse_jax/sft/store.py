@@ -2,8 +2,13 @@
 
 Orbax restores flipped bytes in silence, so a step counts only if every file has
 the sha256 of its manifest, which is written last and holds its own.
+
+Arrays are copied when `save` is called, and written while training goes on.
+The newest three stay, so that there is one whatever happens to another, and the
+best.
 """
 
+import concurrent.futures
 import hashlib
 import json
 from collections.abc import Callable
@@ -13,62 +18,122 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging
 
-from wcse_jax import errors, shardfiles, storage
+from wcse_jax import errors, processes, shardfiles, storage
+
+
+# What a checkpoint is compared by, and the step of the best.
+Best = Callable[[dict[int, float]], int]
+_NEWEST = 3
 
 
 class Store:
-  """The checkpoints of one run.
+  """The checkpoints of one run; a context, at whose end all are written.
 
   Attributes:
     folder: where they lie, one folder a step.
   """
 
-  def __init__(self, folder: str, fingerprint: dict[str, Any]):
-    """`fingerprint`: all that the weights depend on; another one is refused."""
+  def __init__(self, folder: str, fingerprint: dict[str, Any], best: Best):
+    """Opens the folder.
+
+    Args:
+      folder: where they lie or will lie.
+      fingerprint: all that the weights depend on; another one is refused.
+      best: scores -> the step of the best.
+    """
     self.folder = folder
     self._fingerprint = fingerprint
+    self._best = best
+    self._writer = None
+    self._thread = concurrent.futures.ThreadPoolExecutor(1)
+    self._pending: concurrent.futures.Future | None = None
     for step in self._steps():
       manifest = self._manifest(step)
       if manifest is None:
         continue
       check(folder, fingerprint, manifest['fingerprint'])
 
+  def __enter__(self) -> 'Store':
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    try:
+      self.wait()
+    finally:
+      self._thread.shutdown()
+      if self._writer is not None:
+        self._writer.close()
+
   def save(
     self, step: int, tree: Any, scores: dict[int, float], seconds: float
   ) -> None:
-    """Writes a step's checkpoint, then the manifest that makes it count."""
+    """Copies a step's arrays; writes them, then the manifest, meanwhile.
+
+    Args:
+      step: how many are done.
+      tree: the arrays; they may be given up as soon as this returns.
+      scores: of the checkpoints so far, this one's too if it has one.
+      seconds: spent on the steps so far.
+
+    Raises:
+      OSError: if the checkpoint before could not be written.
+    """
+    self.wait()
     folder = self._path(step)
-    # Left by a run that was killed before its manifest.
-    storage.remove_folder(folder)
-    with ocp.StandardCheckpointer() as writer:
-      writer.save(storage.absolute(folder), _named(tree))
+    if processes.first():
+      # Left by a run that was killed before its manifest.
+      storage.remove_folder(folder)
+    processes.meet('sft-save')
+    if self._writer is None:
+      self._writer = ocp.StandardCheckpointer()
+    self._writer.save(storage.absolute(folder), _named(tree))
+    self._pending = self._thread.submit(
+      self._finish, step, dict(scores), seconds
+    )
+
+  def wait(self) -> None:
+    """Returns when what was saved is written.
+
+    Raises:
+      OSError: if it could not be.
+    """
+    pending, self._pending = self._pending, None
+    if pending is not None:
+      pending.result()
+
+  def _finish(self, step: int, scores: dict[int, float], seconds: float):
+    self._writer.wait_until_finished()
+    if not processes.first():
+      return
     manifest = {
       'fingerprint': self._fingerprint,
       'seconds': seconds,
       'scores': {str(k): v for k, v in scores.items()},
-      'files': self._hashes(folder),
+      'files': self._hashes(self._path(step)),
     }
     storage.publish_json(
       self._path(step) + '.json', manifest | {'sha256': _sha256(manifest)}
     )
+    kept = {*self._steps()[-_NEWEST:], step}
+    if scores:
+      kept.add(self._best(scores))
+    for old in set(self._steps()) - kept:
+      # First the manifest: without it the rest does not count.
+      storage.remove(self._path(old) + '.json')
+      storage.remove_folder(self._path(old))
 
-  def newest(
-    self, best: Callable[[dict[int, float]], int]
-  ) -> tuple[int, dict[int, float], float]:
+  def newest(self) -> tuple[int, dict[int, float], float]:
     """Returns (step, scores, seconds) so far, of the newest good checkpoint.
 
     (0, {}, 0.0) where there is none.  A damaged one is named in the log and
     passed over; so are those that were scored behind it, if it is the best.
-
-    Args:
-      best: scores -> the step of the best, which may be wanted at the end.
     """
     for step in reversed(self._steps()):
       needed = step
       if self._good(step):
         manifest = self._manifest(step)
         scores = {int(k): v for k, v in manifest['scores'].items()}
-        needed = best(scores)
+        needed = self._best(scores) if scores else step
         if self._good(needed):
           return step, scores, manifest['seconds']
       logging.warning(
@@ -78,7 +143,17 @@ class Store:
     return 0, {}, 0.0
 
   def load(self, step: int, like: Any) -> Any:
-    """Returns the tree of a step, with the shapes and shardings of `like`."""
+    """Returns the tree of a step, with the shapes and shardings of `like`.
+
+    Raises:
+      InputError: if it was damaged since it was written.
+    """
+    self.wait()
+    if not self._good(step):
+      raise errors.InputError(
+        f'{self._path(step)}: wanted the files that its manifest names; they '
+        'were damaged or removed.  Run it again to go on from another one.'
+      )
     named = _named(like)
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, named)
     with ocp.StandardCheckpointer() as reader:

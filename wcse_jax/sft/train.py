@@ -1,34 +1,32 @@
-"""The training loop: resumable from its checkpoints, the best one exported."""
+"""A fine-tuning run: resumable from its checkpoints, the best one exported."""
 
+import contextlib
 import dataclasses
 import hashlib
-import math
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from wcse_jax import (
-  budget,
   checkpoints,
   errors,
-  evaluate,
-  meter,
+  processes,
   runlog,
   sharding,
   storage,
 )
-from wcse_jax.sft import data, settings
+from wcse_jax.kernels import train as kernels
+from wcse_jax.sampler import inputs
+from wcse_jax.sft import batches, data, judge, loop, lora, settings
 from wcse_jax.sft import step as steps
 from wcse_jax.sft import store as stores
 
 
-# Steps that may be on the device before the host fetches their metrics.
-_AHEAD = 2
+# Of the configuration what decides neither which run it is nor its numbers
+# beyond rounding.
+_FREE = ('train', 'checkpoint', 'data', 'validation', 'mesh', 'profile')
 
 
 def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
@@ -42,64 +40,137 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
   Raises:
     InputError: if the configuration or the data does not fit, or the folder
       holds another run; nothing is compiled or written before that.
+    Stopped: if a stop was asked for; what was done is saved.
   """
   config.validate()
   mesh = sharding.make_mesh(config.mesh)
   _check_batch(config, mesh)
-  model, tokenizer = checkpoints.load(config.checkpoint, mesh=mesh)
-  examples, counts = data.read(
+  tokenizer = checkpoints.read_tokenizer(config.checkpoint)
+  architecture = checkpoints.read_config(checkpoints.resolve(config.checkpoint))
+  attention = kernels.chosen(
+    config.attention,
+    mesh,
+    config.max_length,
+    {layer.head_dim for layer in architecture.layers},
+  )
+  chat = inputs.by_template(tokenizer, config.chat)
+  examples, selected = data.read(
     config.train,
     config.task,
     config.data,
     config.selection,
     bad_rows=config.bad_rows,
+    chat=chat,
   )
-  rows = data.encode(examples, tokenizer, config.max_length)
-  judge = _Judge(config, tokenizer)
-  identity = _identity(config, rows, judge)
+  rows, dropped = data.encode(
+    examples, tokenizer, config.max_length, chat=chat, long=config.long
+  )
+  judged = judge.Judge(config, tokenizer, chat)
+  what = 'validation' if config.validation else 'validation_problems'
+  data.check_apart(examples, judged.prompts, what)
+  identity = _identity(config, rows, judged)
   done = storage.join(workdir, 'training.json')
   if storage.exists(done):
     result = storage.read_json(done)
     stores.check(workdir, identity, result['fingerprint'])
     return result
-  store = stores.Store(storage.join(workdir, 'checkpoints'), identity)
+  stream = batches.Stream(
+    rows,
+    max_length=config.max_length,
+    seed=config.seed,
+    packing=config.packing,
+  )
+  total = config.steps or max(
+    1, -(-stream.rows(config.epochs) // config.batch_size)
+  )
+  recipe = steps.Recipe.of(config, total, attention)
+  store = stores.Store(
+    storage.join(workdir, 'checkpoints'), identity, loop.best
+  )
+  model = _load(config, mesh)
   devices = [str(device) for device in mesh.devices.flat]
-  with runlog.writing(workdir, dataclasses.asdict(config), devices=devices):
-    loop = _Loop(config, model, rows, store, judge, workdir)
-    best, chosen = loop.run()
-    model = nnx.merge(loop.graph, best)
-    checkpoints.export(
-      model,
-      tokenizer,
-      storage.join(workdir, 'model'),
-      card=dataclasses.replace(
-        checkpoints.origin(config.checkpoint),
-        data=(config.train.rstrip('/').rpartition('/')[2],),
-      ),
-      prompt_format='plain',
-    )
-    lengths = [len(row.tokens) for row in rows]
-    seen = loop.total * config.batch_size
+  with _writing(config, workdir, devices):
+    trained = loop.Loop(config, model, stream, store, judged, workdir, recipe)
+    params, chosen = trained.run()
+    _export(config, trained, params, tokenizer, workdir, chat)
+    numbers = [
+      i for row in range(total * config.batch_size) for i in stream.members(row)
+    ]
+    seen = [rows[i] for i in numbers]
     result = {
       'fingerprint': identity,
-      'steps': loop.total,
+      'steps': total,
       'best_step': chosen,
-      'chosen_by': judge.metric,
-      'scores': {str(k): v for k, v in sorted(loop.scores.items())},
+      'chosen_by': judged.metric,
+      'scores': {str(k): v for k, v in sorted(trained.scores.items())},
       'examples': len(rows),
-      'selection': counts,
-      'dropped': len(examples) - len(rows),
-      'epochs': seen / len(rows),
-      'tokens': round(seen * sum(lengths) / len(lengths)),
-      'flops': seen * budget.training_flops(model.config, config.max_length),
+      'selection': selected,
+      'dropped': dropped['empty'] + dropped['long'],
+      'truncated': dropped['truncated'],
+      'epochs': len(seen) / len(rows),
+      'tokens': sum(len(row.tokens) for row in seen),
+      'flops': trained.speed.flops(seen),
       'chips': mesh.size,
-      'chip_seconds': loop.seconds * mesh.size,
+      'chip_seconds': trained.seconds * mesh.size,
     }
-    runlog.book(workdir, 'train', ledger_row(result, 'model'))
-    runlog.merge_ledger(workdir)
-    storage.publish_json(done, result)
-    store.clear()
+    if processes.first():
+      runlog.book(workdir, 'train', ledger_row(result, 'model'))
+      runlog.merge_ledger(workdir)
+      storage.publish_json(done, result)
+      store.clear()
+    processes.meet('sft-done')
   return result
+
+
+@contextlib.contextmanager
+def _writing(
+  config: settings.SftConfig, workdir: str, devices: Sequence[str]
+) -> Iterator[None]:
+  """Holds the run folder for all processes; the first one writes its files."""
+  if not processes.first():
+    yield
+    return
+  with runlog.writing(workdir, dataclasses.asdict(config), devices=devices):
+    yield
+
+
+def _load(config: settings.SftConfig, mesh):
+  """Returns the model that is trained, with its adapters."""
+  c = config.lora
+  # A base that is not trained is kept in what it computes in.
+  dtype = config.dtype if c.rank else config.weights_dtype
+  model, _ = checkpoints.load(
+    config.checkpoint, dtype=dtype, mesh=mesh, weights=c.base
+  )
+  if c.rank:
+    lora.add(
+      model,
+      rank=c.rank,
+      alpha=c.alpha,
+      targets=tuple(c.targets.split(',')),
+      seed=config.seed,
+    )
+  return model
+
+
+def _export(config, trained, params, tokenizer, workdir, chat: bool) -> None:
+  """Writes the best model, adapters merged, as a Hugging Face folder."""
+  model = nnx.merge(trained.graph, params, trained.frozen)
+  if config.lora.rank:
+    lora.merge(model)
+  model.dtype = jnp.dtype(
+    config.dtype if config.lora.rank else config.weights_dtype
+  )
+  checkpoints.export(
+    model,
+    tokenizer,
+    storage.join(workdir, 'model'),
+    card=dataclasses.replace(
+      checkpoints.origin(config.checkpoint),
+      data=(config.train.rstrip('/').rpartition('/')[2],),
+    ),
+    prompt_format='chat' if chat else 'plain',
+  )
 
 
 def ledger_row(result: dict[str, Any], name: str) -> dict[str, Any]:
@@ -116,181 +187,6 @@ def ledger_row(result: dict[str, Any], name: str) -> dict[str, Any]:
   }
 
 
-class _Loop:
-  """The steps of one run, from its newest checkpoint to the last.
-
-  Attributes:
-    graph: the model's structure.
-    total: steps of the whole run.
-    scores: step -> score of each checkpoint so far.
-    seconds: time of the steps, compiling and scoring left out.
-  """
-
-  def __init__(self, config, model, rows, store, judge, workdir: str):
-    self._config = config
-    self._mesh = model.mesh
-    self._store = store
-    self._judge = judge
-    self._workdir = workdir
-    self._batches = _batches(config, rows)
-    self.total = config.steps or math.ceil(
-      config.epochs * len(rows) / config.batch_size
-    )
-    self._recipe = steps.Recipe.of(config, self.total)
-    self.graph, self._params = nnx.split(model)
-    self._optimizer = steps.start(
-      self._params, recipe=self._recipe, mesh=self._mesh
-    )
-    self._at, self.scores, self.seconds = store.newest(_best)
-    if self._at:
-      self._params, self._optimizer = store.load(
-        self._at, (self._params, self._optimizer)
-      )
-    self._flying: list[tuple[int, Any]] = []
-
-  def run(self) -> tuple[Any, int]:
-    """Returns (the best weights, their step)."""
-    count = self._config.checkpoints
-    saves = {max(1, round(self.total * (i + 1) / count)) for i in range(count)}
-    best = None
-    began: float | None = None
-    with (
-      runlog.Metrics(self._workdir, 'sft') as self._metrics,
-      meter.Progress(
-        'train', self.total, 'steps', start=self._at
-      ) as self._progress,
-    ):
-      while self._at < self.total:
-        self._step()
-        if began is None:
-          # The first step may compile: the clock starts behind it.
-          jax.block_until_ready(self._params)
-          began = time.perf_counter()
-        if self._at in saves:
-          self._land(0)
-          self.seconds += time.perf_counter() - began
-          if self._save():
-            best = jax.tree.map(jnp.copy, self._params)
-          began = time.perf_counter()
-    chosen = _best(self.scores)
-    if best is None:
-      # It was saved by an earlier process.
-      like = (self._params, self._optimizer)
-      best = self._store.load(chosen, like)[0]
-    return best, chosen
-
-  def _step(self) -> None:
-    """Dispatches one step; fetches the metrics of one that is over."""
-    batch = {
-      key: sharding.place_batch(value, 'BT', self._mesh)
-      for key, value in self._batches[self._at].items()
-    }
-    self._params, self._optimizer, values = steps.train(
-      self._params,
-      self._optimizer,
-      batch,
-      graph=self.graph,
-      recipe=self._recipe,
-    )
-    self._at += 1
-    self._flying.append((self._at, values))
-    self._land(_AHEAD)
-
-  def _land(self, keep: int) -> None:
-    """Fetches the metrics of all but the last `keep` steps."""
-    while len(self._flying) > keep:
-      number, values = self._flying.pop(0)
-      values = {k: float(v) for k, v in jax.device_get(values).items()}
-      # A finite loss with such a gradient leaves weights that are not finite.
-      for name in ('loss', 'gradient_norm'):
-        if not math.isfinite(values[name]):
-          rate = self._config.optimizer.learning_rate
-          raise errors.InputError(
-            f'training diverged: {name} {values[name]} at step {number}; '
-            f'lower optimizer.learning_rate={rate}.'
-          )
-      self._metrics.write(number, **values)
-      self._progress.update(number, loss=values['loss'])
-
-  def _save(self) -> bool:
-    """Scores and saves the weights; returns whether they are the best."""
-    at = self._at
-    self.scores[at] = self._judge.score(self.graph, self._params, at)
-    tree = (self._params, self._optimizer)
-    # First the numbers: the steps before a checkpoint are not done again.
-    self._metrics.flush()
-    self._store.save(at, tree, self.scores, self.seconds)
-    return _best(self.scores) == at
-
-
-class _Judge:
-  """What the checkpoints are compared by.
-
-  Attributes:
-    metric: its name.
-    rows: what it scores on: problems or sequences.
-  """
-
-  def __init__(self, config: settings.SftConfig, tokenizer):
-    self._config = config
-    self._tokenizer = tokenizer
-    self._evaluator = None
-    self.rows: Sequence[Any] = ()
-    if config.validation_problems:
-      self.metric = 'accuracy'
-      self._evaluator = evaluate.Evaluator(
-        evaluate.EvaluateConfig(
-          task=config.task,
-          data=config.data,
-          bad_rows=config.bad_rows,
-          split='validation',
-          limit=config.validation_problems,
-          # In the format of the training.
-          chat='off',
-          majority=(),
-          validation_size=config.validation_size,
-          sampler=config.sampler,
-        )
-      )
-      self.rows = self._evaluator.problems
-    elif config.validation:
-      self.metric = 'validation loss'
-      examples, _ = data.read(config.validation, config.task, config.data)
-      self.rows = data.encode(examples, tokenizer, config.max_length)
-    else:
-      self.metric = 'last step'
-
-  def score(self, graph, params, at: int) -> float:
-    """Returns what the best checkpoint has most of."""
-    if self._evaluator is not None:
-      model = nnx.merge(graph, params)
-      return self._evaluator.accuracy(model, self._tokenizer)
-    if not self.rows:
-      return float(at)
-    # Filled up with rows without a target: batches of one shape, in which
-    # every row is scored once.
-    empty = [data.Encoded((0,), 1)] * (
-      -len(self.rows) % self._config.batch_size
-    )
-    rows = [*self.rows, *empty]
-    batches = _batches(self._config, rows)
-    sums = [
-      steps.evaluate(params, batches[i], graph=graph, dtype=self._config.dtype)
-      for i in range(len(rows) // self._config.batch_size)
-    ]
-    total, count = np.sum(jax.device_get(sums), axis=0, dtype=np.float64)
-    return -float(total / count)
-
-
-def _batches(config: settings.SftConfig, rows: Sequence[data.Encoded]):
-  return data.batches(
-    rows,
-    batch_size=config.batch_size,
-    max_length=config.max_length,
-    seed=config.seed,
-  )
-
-
 def _check_batch(config: settings.SftConfig, mesh) -> None:
   parts = mesh.shape['data'] * mesh.shape['fsdp']
   if config.batch_size % (parts * config.accumulate):
@@ -301,25 +197,21 @@ def _check_batch(config: settings.SftConfig, mesh) -> None:
 
 
 def _identity(
-  config: settings.SftConfig, rows: Sequence[data.Encoded], judge: _Judge
+  config: settings.SftConfig,
+  rows: Sequence[data.Encoded],
+  judged: judge.Judge,
 ) -> dict[str, Any]:
   """Returns all that the weights of a step and its score depend on."""
   fields = dataclasses.asdict(config)
-  # Of these the content counts, not the place.
-  for name in ('train', 'checkpoint', 'data', 'validation'):
+  for name in _FREE:
     del fields[name]
   return {
     'config': fields,
     'rows': _sha256(rows),
-    'validation': _sha256(judge.rows),
+    'validation': _sha256(judged.rows),
     **checkpoints.fingerprint(config.checkpoint),
   }
 
 
 def _sha256(rows: Sequence[Any]) -> str:
   return hashlib.sha256(repr(list(rows)).encode()).hexdigest()
-
-
-def _best(scores: dict[int, float]) -> int:
-  """Returns the step of the highest score; of equals the first."""
-  return max(sorted(scores), key=lambda step: scores[step])

@@ -1,0 +1,57 @@
+"""The numbers of a run: `metrics.jsonl`, and TensorBoard beside it."""
+
+from typing import Any
+
+from wcse_jax import processes, runlog, storage
+
+
+class Metrics:
+  """Writes each step's numbers to both; a context.
+
+  The first process alone writes.  TensorBoard's files are appended to, which
+  buckets do not allow: there they are left out.
+  """
+
+  def __init__(self, workdir: str, name: str, start: int):
+    """Opens both.
+
+    Args:
+      workdir: the run folder.
+      name: of the stage.
+      start: steps that are done; later ones, of a run that was killed, are
+        taken back.
+    """
+    self._rows, self._board = None, None
+    if not processes.first():
+      return
+    self._rows = runlog.Metrics(workdir, name)
+    if '://' not in workdir:
+      import tensorboardX
+
+      self._board = tensorboardX.SummaryWriter(
+        storage.join(workdir, 'tensorboard'),
+        purge_step=start + 1 if start else None,
+        flush_secs=10,
+      )
+
+  def __enter__(self) -> 'Metrics':
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    if self._rows is not None:
+      self._rows.close()
+    if self._board is not None:
+      self._board.close()
+
+  def write(self, step: int, **values: Any) -> None:
+    """Adds the numbers of a step."""
+    if self._rows is not None:
+      self._rows.write(step, **values)
+    if self._board is not None:
+      for name, value in values.items():
+        self._board.add_scalar(name, value, step)
+
+  def flush(self) -> None:
+    """Publishes the rows so far."""
+    if self._rows is not None:
+      self._rows.flush()
