@@ -1,4 +1,4 @@
-"""Times the sampler; prints JSON with the share of the machine's roofline.
+"""Times sampler or trainer; prints JSON with the share of the roofline.
 
 python launch/bench.py
 python launch/bench.py --config=configs/bench_gsm8k.py --profile=DIR
@@ -9,7 +9,7 @@ import os
 
 from absl import flags
 
-from wcse_jax import bench, cli
+from wcse_jax import bench, bench_train, cli
 
 
 _PROFILE = flags.DEFINE_string(
@@ -17,8 +17,13 @@ _PROFILE = flags.DEFINE_string(
 )
 
 
-def run(config: bench.BenchConfig, workdir: str) -> None:
+def run(
+  config: bench.BenchConfig | bench_train.TrainBenchConfig, workdir: str
+) -> None:
   del workdir
+  if isinstance(config, bench_train.TrainBenchConfig):
+    print(json.dumps(bench_train.bench(config), indent=2))
+    return
   config.profile = config.profile or _PROFILE.value
   print(json.dumps(bench.bench(config), indent=2))
 

@@ -1,8 +1,9 @@
 """How a model would do on a TPU slice, before anyone rents it.
 
-The sampler's own programs are compiled for the slice on a machine without one;
-memory is the compiler's own account, traffic and products are counted in the
-optimised program (`traffic.py`), times follow from the chip's documented rates.
+The sampler's and the trainer's own programs are compiled for the slice on a
+machine without one; memory is the compiler's own account, traffic and products
+are counted in the optimised program (`traffic.py`), times follow from the
+chip's documented rates.
 Nothing runs: every figure is an estimate.
 """
 
@@ -14,18 +15,17 @@ from typing import Any
 import jax.numpy as jnp
 
 from wcse_jax import checkpoints, errors, prices, sharding
-from wcse_jax.aot import collectives, ideal, programs, slices, traffic
+from wcse_jax.aot import figures, ideal, programs, slices, traffic, training
 from wcse_jax.models import config as model_config
 from wcse_jax.models import published
 from wcse_jax.sampler import settings
+from wcse_jax.sft import settings as sft_settings
 
 
-PROGRAMS = ('prefill', 'decode')
+PROGRAMS = ('prefill', 'decode', 'train')
 _ESTIMATE = (
   'All figures are estimates, by compiling for the slice; nothing ran on a TPU.'
 )
-# Kinds of instruction that are listed.
-_LISTED = 12
 # Programs that the search for the number of slots compiles at most, and slots
 # beyond which it does not look.
 _TRIES = 4
@@ -44,18 +44,19 @@ class CompileConfig:
 
   Attributes:
     model: a published model's name, or a checkpoint: its config alone is read.
-    program: `decode` or `prefill`.
+    program: `decode`, `prefill` or `train`.
     topology: the slice, as `v5e:4x4`; newer ones as `tpu7x:2x2x1`.
     slots: sequences of a decode step.
     prefix_length: tokens of the shared prefix; 0 for none.
     max_length: own positions of a slot behind the prefix; of a prefill, tokens
-      of each prompt behind it.
+      of each prompt behind it; of a training step, tokens of a row.
     fill: share of them that is filled, in (0, 1].
-    batch_size: prompts of a prefill.
-    dtype: of weights and cache.
+    batch_size: prompts of a prefill, rows of a training step.
+    dtype: of weights and cache; of a training step, of its compute.
     weights: as `dtype` where empty, or `int8`.
     attention: what reads the cache in a decode step, as `sampler.attention` in
-      a sampling run; empty: what a run would take.
+      a sampling run, or what attends in a training step, as `attention` there;
+      empty: what a run would take.
     mesh: as `data=1,fsdp=1,tensor=16`; empty: chosen for the slice.
     temperature: of the draw, as the other three in a sampling run.
     top_k: likewise.
@@ -65,6 +66,14 @@ class CompileConfig:
     largest_slots: whether to look for the largest number of slots that fits,
       which compiles the program up to four times more.
     usd_per_chip_hour: price; 0: from the table `prices.json`.
+    remat: of a training step, as in a training run; empty: each in turn, from
+      the one that keeps most.
+    accumulate: likewise, micro-batches.
+    weights_dtype: likewise, what trained weights are kept in.
+    lora: likewise, adapters.
+    optimizer: likewise.
+    largest_batch: whether to look for a larger batch of a training step, which
+      compiles it several times more.
   """
 
   model: str = 'gemma2-9b'
@@ -86,6 +95,16 @@ class CompileConfig:
   new_tokens: int = 0
   largest_slots: bool = True
   usd_per_chip_hour: float = 0.0
+  remat: str = ''
+  accumulate: int = 1
+  weights_dtype: str = 'float32'
+  lora: sft_settings.LoraConfig = dataclasses.field(
+    default_factory=sft_settings.LoraConfig
+  )
+  optimizer: sft_settings.OptimizerConfig = dataclasses.field(
+    default_factory=sft_settings.OptimizerConfig
+  )
+  largest_batch: bool = True
 
   def validate(self) -> None:
     """Raises InputError for the first field that is out of range."""
@@ -95,6 +114,10 @@ class CompileConfig:
       'weights': ('', 'int8'),
       'attention': ('', 'xla', 'pallas'),
     }
+    if self.program == 'train':
+      known['attention'] = sft_settings.ATTENTION
+      known['weights'] = ('',)
+      self.sft().validate()
     for name, values in known.items():
       if getattr(self, name) not in values:
         wanted = ' or '.join(value or 'nothing' for value in values)
@@ -123,6 +146,23 @@ class CompileConfig:
       top_p=self.top_p,
       min_p=self.min_p,
     ).validate(where='')
+
+  def sft(self) -> sft_settings.SftConfig:
+    """Returns the training run whose step is compiled."""
+    return sft_settings.SftConfig(
+      checkpoint=self.model,
+      train='rows',
+      batch_size=self.batch_size,
+      accumulate=self.accumulate,
+      max_length=self.max_length,
+      packing=True,
+      lora=self.lora,
+      optimizer=self.optimizer,
+      dtype=self.dtype,
+      weights_dtype=self.weights_dtype,
+      remat=self.remat or 'none',
+      attention=self.attention,
+    )
 
   @property
   def drawn(self) -> int:
@@ -163,6 +203,8 @@ def compile(config: CompileConfig) -> dict[str, Any]:
     stay there: what of them is missing to the ideal counts as moved.
   - where the program does not fit, what only a compiled program tells is null.
 
+  The figures of a training step are told in `training.compile`.
+
   Raises:
     InputError: if a field is out of range or does not fit the model.
     CountError: if fewer bytes were counted than the program has to move.
@@ -170,27 +212,42 @@ def compile(config: CompileConfig) -> dict[str, Any]:
   config.validate()
   pieces = slices.parse(config.topology)
   model = _model(config.model)
-  longest = config.prefix_length + config.max_length
+  train = config.program == 'train'
+  longest = config.max_length + (0 if train else config.prefix_length)
   if longest > model.max_positions:
     raise errors.InputError(
       f'max_length: {config.max_length} positions behind a prefix of '
-      f'{config.prefix_length} are {longest}; the model has '
+      f'{longest - config.max_length} are {longest}; the model has '
       f'{model.max_positions}.'
     )
   devices = programs.devices(pieces)
   item = 1 if config.weights else jnp.dtype(config.dtype).itemsize
-  mesh = sharding.make_mesh(
-    config.mesh
-    or programs.choose_mesh(model, pieces, item * model.parameters()),
-    devices,
+  chosen = config.mesh
+  if train:
+    chosen = chosen or training.choose_mesh(len(devices), model)
+  chosen = chosen or programs.choose_mesh(
+    model, pieces, item * model.parameters()
   )
+  mesh = sharding.make_mesh(chosen, devices)
   parts = mesh.shape['data'] * mesh.shape['fsdp']
+  parts *= config.accumulate if train else 1
   rows = 'slots' if config.program == 'decode' else 'batch_size'
   if getattr(config, rows) % parts:
     raise errors.InputError(
       f'{rows}: wanted a multiple of data x fsdp = {parts}, as the mesh is '
       f'{sharding.describe(mesh)}; got {getattr(config, rows)}.'
     )
+  if train:
+    found = training.compile(
+      model,
+      mesh,
+      pieces,
+      config.sft(),
+      remat=config.remat,
+      larger=config.largest_batch,
+      usd_per_chip_hour=config.usd_per_chip_hour,
+    )
+    return {'model': config.model, **found, 'estimate': _ESTIMATE}
   maker = programs.Programs(
     model,
     mesh,
@@ -214,8 +271,8 @@ def compile(config: CompileConfig) -> dict[str, Any]:
     'prefix_length': config.prefix_length,
     'max_length': config.max_length,
     'fill': config.fill,
-    'fits': _fits(done, pieces),
-    'bytes_per_chip': _memory(done, pieces),
+    'fits': figures.fits(done, pieces),
+    'bytes_per_chip': figures.memory(done, pieces),
     **_figures(config, pieces, mesh, maker, done),
     'compile_seconds': round(done.seconds, 2),
     'estimate': _ESTIMATE,
@@ -234,27 +291,6 @@ def _model(name: str) -> model_config.ModelConfig:
   raise errors.InputError(
     f'model: wanted a checkpoint or one of {", ".join(known)}; got {name!r}.'
   )
-
-
-def _fits(done: programs.Compiled, pieces: slices.Slice) -> bool:
-  room = pieces.chip.usable // pieces.chip.devices
-  return done.total is not None and done.total <= room
-
-
-def _memory(done: programs.Compiled, pieces: slices.Slice) -> dict[str, Any]:
-  """Returns the memory of a chip by kind."""
-  count = pieces.chip.devices
-
-  def chip(size: int | None) -> int | None:
-    return None if size is None else count * size
-
-  return {
-    'weights': chip(done.weights),
-    'cache': chip(done.cache),
-    'temporary': chip(done.temporary),
-    'total': chip(done.total),
-    'limit': pieces.chip.usable,
-  }
 
 
 def _figures(config, pieces, mesh, maker, done) -> dict[str, Any]:
@@ -283,7 +319,7 @@ def _figures(config, pieces, mesh, maker, done) -> dict[str, Any]:
   found |= {
     'ideal_bytes': round(least / chips),
     'roofline_seconds': roofline,
-    'price': _price(config, pieces),
+    'price': figures.price(config.usd_per_chip_hour, pieces),
   }
   text = done.text()
   if text is None:
@@ -301,19 +337,7 @@ def _figures(config, pieces, mesh, maker, done) -> dict[str, Any]:
   # What of the ideal stays on the chip counts as moved, so that no estimate is
   # better than the ideal.
   counted = max(counted, least / chips)
-  places = [tuple(device.coords) for device in mesh.devices.flat]
-  links: dict[str, dict[str, float]] = {}
-  for item in step.collectives():
-    row = links.setdefault(item.kind, dict(bytes=0.0, count=0.0, seconds=0.0))
-    row['bytes'] += item.count * item.bytes
-    row['count'] += item.count
-    row['seconds'] += item.count * collectives.seconds(item, places, pieces)
-  seconds = {
-    'hbm': counted / chip.bandwidth,
-    'matrix': chip.devices
-    * (step.flops / chip.bf16 + step.int8_flops / chip.int8),
-    'interconnect': sum(row['seconds'] for row in links.values()),
-  }
+  seconds, links = figures.times(step, counted, pieces, mesh)
   estimated = max(seconds.values())
   tokens = config.slots
   steps = config.drawn
@@ -330,15 +354,7 @@ def _figures(config, pieces, mesh, maker, done) -> dict[str, Any]:
     'unfilled_bytes': 0 if maker.kernel else round(unfilled / chips),
     'on_chip_bytes': round(spared),
     'interconnect': links,
-    'largest': [
-      {
-        'bytes': round(chip.devices * size),
-        'op': row.op,
-        'opcode': row.opcode,
-        'array': row.array,
-      }
-      for row, size in step.largest(_LISTED)
-    ],
+    'largest': figures.largest(step, pieces),
   }
   if found['price']:
     # A prefill makes a prompt ready, a decode step draws a token a slot.
@@ -390,20 +406,6 @@ def _step(
   return loop.round, loop.resident, program.outside.bytes
 
 
-def _price(config: CompileConfig, pieces: slices.Slice):
-  if config.usd_per_chip_hour:
-    return {'usd_per_chip_hour': config.usd_per_chip_hour}
-  row = prices.table().get(pieces.chip.name)
-  if row is None:
-    return None
-  return {
-    'usd_per_chip_hour': row.usd,
-    'region': row.region,
-    'date': row.date,
-    'source': row.source,
-  }
-
-
 def _largest(
   config: CompileConfig,
   pieces: slices.Slice,
@@ -432,7 +434,7 @@ def _largest(
   fixed = first.weights + first.cache - slope * config.slots
   best, over = 0, _MOST_SLOTS + unit
   total = fixed
-  if _fits(first, pieces):
+  if figures.fits(first, pieces):
     best, total = config.slots, first.total
   else:
     over = config.slots
@@ -445,7 +447,7 @@ def _largest(
     if size <= best:
       break
     done = maker.decode(config.shape(size))
-    if _fits(done, pieces):
+    if figures.fits(done, pieces):
       slope = max(slope, (done.total - total) / (size - best))
       best, total = size, done.total
     else:

@@ -11,6 +11,7 @@ import functools
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -159,11 +160,11 @@ def parse(text: str) -> Module:
   computations: dict[str, Computation] = {}
   entry = None
   name, first, lines = '', False, {}
-  for line in text.splitlines():
+  for line in _lines(text):
     header = _HEADER.match(_COMMENT.sub('', line)) if line[:1] != ' ' else None
     if header:
       first, name, lines = bool(header.group(1)), header.group(2), {}
-    elif line.startswith('}') and name:
+    elif line == '}' and name:
       computations[name] = Computation(name, lines)
       entry = computations[name] if first else entry
       name = ''
@@ -174,6 +175,23 @@ def parse(text: str) -> Module:
   if entry is None:
     raise ValueError('text: wanted optimised HLO with an ENTRY; got none.')
   return Module(computations, entry)
+
+
+def _lines(text: str) -> Iterator[str]:
+  """Yields the lines of a text, each instruction as one.
+
+  What a kernel says of itself may have line breaks, behind which nothing is
+  indented.
+  """
+  whole = ''
+  for line in text.splitlines():
+    begins = line[:1] in (' ', '%', '') or line == '}' or line[:5] == 'ENTRY'
+    if begins or not whole.startswith(' '):
+      yield whole
+      whole = line
+    else:
+      whole += line
+  yield whole
 
 
 def array(text: str) -> Array:

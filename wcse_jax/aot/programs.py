@@ -184,22 +184,7 @@ class Programs:
     )
     self._model = model
     self._graph, state = nnx.split(model)
-    for path, leaf in nnx.to_flat_state(state):
-      name = '.'.join(str(part) for part in path)
-      sharding.check(
-        mesh,
-        leaf.get_metadata('letters'),
-        leaf.shape,
-        sharding.WEIGHTS,
-        name,
-      )
-    self._weights = jax.tree.map(
-      lambda leaf: leaf.replace(
-        self._struct(leaf, leaf.get_metadata('letters'), sharding.WEIGHTS)
-      ),
-      state,
-      is_leaf=lambda leaf: isinstance(leaf, nnx.Variable),
-    )
+    self._weights = weights_of(mesh, state)
 
   @property
   def model(self) -> transformer.Transformer:
@@ -260,30 +245,8 @@ class Programs:
     )
 
   def _compile(self, program, arguments, cache, **static) -> Compiled:
-    weights, cache = _size(self._weights), _size(cache)
-    began = time.perf_counter()
-    lowered = program.lower(*arguments, **static)
-    try:
-      compiled = lowered.compile()
-    except jax.errors.JaxRuntimeError as error:
-      if not _NO_ROOM.search(str(error)):
-        raise
-      took = time.perf_counter() - began
-      return Compiled(lowered, None, weights, cache, None, None, took)
-    took = time.perf_counter() - began
-    memory = compiled.memory_analysis()
-    results = memory.output_size_in_bytes - memory.alias_size_in_bytes
-    return Compiled(
-      lowered,
-      compiled,
-      weights,
-      cache,
-      memory.temp_size_in_bytes,
-      memory.argument_size_in_bytes
-      + results
-      + memory.temp_size_in_bytes
-      + memory.generated_code_size_in_bytes,
-      took,
+    return compiled(
+      program, arguments, size(self._weights), size(cache), **static
     )
 
   def _state(self, shape: Shape) -> programs.State:
@@ -327,12 +290,72 @@ class Programs:
     return self._struct(jax.ShapeDtypeStruct(dims, dtype), letters)
 
   def _struct(self, leaf, letters, table=sharding.ACTIVATIONS):
-    sharding.check(self._mesh, letters, leaf.shape, table, 'the program')
-    return jax.ShapeDtypeStruct(
-      leaf.shape,
-      leaf.dtype,
-      sharding=sharding.sharding(self._mesh, letters, table),
-    )
+    return struct(self._mesh, leaf, letters, table, 'the program')
+
+
+def struct(mesh: Mesh, leaf, letters: str, table, name: str):
+  """Returns a shape with its place on the mesh.
+
+  Raises:
+    InputError: if the mesh does not divide it.
+  """
+  sharding.check(mesh, letters, leaf.shape, table, name)
+  return jax.ShapeDtypeStruct(
+    leaf.shape,
+    leaf.dtype,
+    sharding=sharding.sharding(mesh, letters, table),
+  )
+
+
+def weights_of(mesh: Mesh, state):
+  """Returns a model's state as shapes with their places.
+
+  Raises:
+    InputError: if the mesh does not divide the model.
+  """
+
+  def place(path, leaf):
+    letters = leaf.get_metadata('letters')
+    name = '.'.join(str(part) for part in path)
+    return leaf.replace(struct(mesh, leaf, letters, sharding.WEIGHTS, name))
+
+  return nnx.map_state(place, state)
+
+
+def compiled(program, arguments, weights, cache, **static) -> Compiled:
+  """Returns a jitted program, compiled.
+
+  Args:
+    program: what `jax.jit` returned.
+    arguments: shapes with their places.
+    weights: bytes of a device's part of the model.
+    cache: likewise, of what is kept from call to call beside it.
+    **static: its static arguments.
+  """
+  began = time.perf_counter()
+  lowered = program.lower(*arguments, **static)
+  try:
+    done = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    if not _NO_ROOM.search(str(error)):
+      raise
+    took = time.perf_counter() - began
+    return Compiled(lowered, None, weights, cache, None, None, took)
+  took = time.perf_counter() - began
+  memory = done.memory_analysis()
+  results = memory.output_size_in_bytes - memory.alias_size_in_bytes
+  return Compiled(
+    lowered,
+    done,
+    weights,
+    cache,
+    memory.temp_size_in_bytes,
+    memory.argument_size_in_bytes
+    + results
+    + memory.temp_size_in_bytes
+    + memory.generated_code_size_in_bytes,
+    took,
+  )
 
 
 def _dumped(lowered) -> str:
@@ -345,7 +368,7 @@ def _dumped(lowered) -> str:
     return file.read_text()
 
 
-def _size(tree) -> int:
+def size(tree) -> int:
   """Returns the bytes of one device's part."""
   return sum(
     leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape))

@@ -395,7 +395,26 @@ class _Counter:
     if len(values) != 2 or values[1] is None:
       return None
     # A scan counts from 0.
-    return max(0, values[1] - (values[0] or 0))
+    count = max(0, values[1] - (values[0] or 0))
+    return -(-count // self._stride(i, condition, names[0]))
+
+  def _stride(self, loop, condition: hlo.Computation, name: str) -> int:
+    """Returns by how much a loop's counter grows; 1 where it does not say."""
+    counter = condition.instructions[name]
+    body = self._module.computations[loop.called('body')]
+    if counter.opcode != 'get-tuple-element' or body.root.opcode != 'tuple':
+      return 1
+    place = counter.numbers('index')[0]
+    i = body.instructions[body.root.operands[place]]
+    while i.opcode in ('copy', 'bitcast', 'copy-done', 'copy-start'):
+      i = body.instructions[i.operands[0]]
+    if i.opcode != 'add':
+      return 1
+    for operand in i.operands:
+      other = body.instructions[operand]
+      if other.opcode == 'constant' and other.attributes.isdecimal():
+        return max(1, int(other.attributes))
+    return 1
 
   def _loop_value(self, home, loop, condition, name: str) -> int | None:
     """Returns the integer that an operand of a loop's condition starts as."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from wcse_jax import bench, checkpoints, errors, machine
+from wcse_jax import bench, bench_train, checkpoints, errors, machine
 from wcse_jax.peers import base
 from wcse_jax.sampler import inputs, shapes
 
@@ -168,6 +168,22 @@ def measure(config: PeersConfig) -> dict[str, Any]:
       for dtype in _listed(config.dtypes)
     ],
   }
+
+
+def training(config: bench_train.TrainBenchConfig) -> dict[str, Any]:
+  """Returns the figures of transformers on the work of `bench_train`.
+
+  Raises:
+    InputError: as training would, or if torch is not installed.
+  """
+  module, package = _MODULES['transformers']
+  if importlib.util.find_spec(module) is None:
+    raise errors.InputError(
+      f'peers: transformers is not installed; wanted {package}.'
+    )
+  from wcse_jax.peers import train_hf
+
+  return train_hf.bench(config)
 
 
 def _measured(

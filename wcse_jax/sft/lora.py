@@ -28,6 +28,7 @@ def add(
   alpha: float,
   targets: tuple[str, ...],
   seed: int,
+  place: bool = True,
 ) -> None:
   """Adds adapters to a model, which gives the same logits as before.
 
@@ -41,6 +42,7 @@ def add(
     alpha: of the factor.
     targets: some of `TARGETS`.
     seed: of the start.
+    place: whether to put them on the model's mesh; not for shapes alone.
 
   Raises:
     InputError: if no layer has one of the targets.
@@ -69,7 +71,7 @@ def add(
         ('a', a, f'{before}{letters[-2]}J'),
         ('b', b, f'{before}J{letters[-1]}'),
       ):
-        if model.mesh is not None:
+        if place and model.mesh is not None:
           value = sharding.place(value, axes, model.mesh)
         param = nnx.LoRAParam(value, letters=axes, factor=alpha / rank)
         setattr(block, f'{name}_lora_{letter}', param)

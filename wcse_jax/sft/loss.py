@@ -38,7 +38,7 @@ class Head:
   Attributes:
     softcap: bound on |logits| (nats); None for no bound.
     z_loss: factor of the squared log of the softmax's denominator.
-    chunk: tokens whose logits are held at a time, on one device.
+    room: bytes of the logits that are held at a time, on one device.
     mesh: where it runs; None for one device.
     every: whether all tokens count as targets for how long it takes: the
       number of chunks is then known when the program is compiled.
@@ -48,7 +48,7 @@ class Head:
 
   softcap: float | None = None
   z_loss: float = 0.0
-  chunk: int = 512
+  room: int = 1 << 28
   mesh: Mesh | None = None
   every: bool = False
 
@@ -152,9 +152,9 @@ def _local(
   B, T, D = x_BTD.shape
   V = table_VD.shape[0]
   x_MD = x_BTD.reshape(B * T, D)
-  tokens = _Tokens.of(head, labels_BT, weights_BT, meshed)
   first = jax.lax.axis_index('tensor') * V if meshed else 0
   size = V if parts == 1 else _divisor(V, _WORDS)
+  tokens = _Tokens.of(head, labels_BT, weights_BT, size, meshed)
 
   def words(block) -> _Words:
     at = block * size
@@ -179,10 +179,8 @@ def _local(
     return found, (d_x, None)
   if meshed:
     d_table_VD = jax.lax.psum(d_table_VD, 'data')
-    if parts > 1 and d_table_VD.shape[1] == D and table_VD.shape[1] < D:
-      d_table_VD = jax.lax.psum_scatter(
-        d_table_VD, 'fsdp', scatter_dimension=1, tiled=True
-      )
+    if parts > 1 and size == V:
+      d_table_VD = _scattered(d_table_VD)
   return found, (d_x, d_table_VD.astype(table_VD.dtype))
 
 
@@ -207,10 +205,14 @@ class _Tokens:
   chunks: Any
 
   @classmethod
-  def of(cls, head: Head, labels_BT, weights_BT, meshed: bool) -> '_Tokens':
+  def of(
+    cls, head: Head, labels_BT, weights_BT, words: int, meshed: bool
+  ) -> '_Tokens':
     weights_M = weights_BT.reshape(-1)
     M = weights_M.shape[0]
-    chunk = min(head.chunk, M)
+    chunk = max(1, head.room // 4 // words)
+    # Whole tiles, where there is room for some.
+    chunk = min(M, chunk - chunk % min(128, chunk))
     order_M = jnp.argsort(weights_M == 0, stable=True)
     order_M = jnp.pad(order_M, (0, -M % chunk))
     count = jnp.sum(weights_M != 0)
@@ -398,11 +400,7 @@ def _blocks(head, tokens, x_MD, words, blocks, slopes, meshed):
     d_x_MD, d_table_WD = jax.lax.fori_loop(
       0, tokens.chunks, body, (d_x_MD, start)
     )
-    if slopes[1]:
-      d_table_WD = jax.lax.psum_scatter(
-        d_table_WD, 'fsdp', scatter_dimension=1, tiled=True
-      )
-    return d_x_MD, d_table_WD
+    return d_x_MD, _scattered(d_table_WD) if slopes[1] else None
 
   d_x_MD, parts = jax.lax.scan(
     work, jnp.zeros(x_MD.shape, jnp.float32), jnp.arange(blocks)
@@ -413,6 +411,14 @@ def _blocks(head, tokens, x_MD, words, blocks, slopes, meshed):
   if slopes[1]:
     d_table = parts.reshape(-1, parts.shape[-1])
   return found, d_x_MD.astype(x_MD.dtype), d_table
+
+
+def _scattered(d_table_WD):
+  """Returns the sum over `fsdp` of some rows, each device its own columns."""
+  # Along the first axis: else the compiler for TPU has every device sum all.
+  return jax.lax.psum_scatter(
+    d_table_WD.T, 'fsdp', scatter_dimension=0, tiled=True
+  ).T
 
 
 def _divisor(number: int, most: int) -> int:

@@ -15,10 +15,6 @@ from wcse_jax.models import transformer
 from wcse_jax.sft import loss, settings
 
 
-# Bytes of the logits that are held at a time, on one device.
-_LOGITS = 1 << 28
-
-
 @dataclasses.dataclass(frozen=True)
 class Recipe:
   """What decides the compiled step besides the shapes; hashable.
@@ -146,7 +142,12 @@ def split(
     kind = nnx.LoRAParam
   model.dtype = jnp.dtype(dtype)
   model.cache_dtype = model.dtype
-  return nnx.split(model, kind, ...)
+  return nnx.split(
+    model,
+    # The factor of a layer's output is a constant of the checkpoint.
+    lambda path, leaf: isinstance(leaf, kind) and path[-1] != 'scalar',
+    ...,
+  )
 
 
 def merged(graph, params, frozen, dtype: str) -> transformer.Transformer:
@@ -178,7 +179,6 @@ def losses(
   head = loss.Head(
     softcap=model.config.final_softcap,
     z_loss=recipe.z_loss,
-    chunk=chunk(table_VD.shape[0], model.mesh),
     mesh=model.mesh,
     every=recipe.every,
   )
@@ -193,12 +193,6 @@ def losses(
     jnp.roll(tokens_BT, -1, axis=1),
     weight_BT.astype(jnp.float32),
   )
-
-
-def chunk(words: int, mesh: Mesh | None) -> int:
-  """Returns how many tokens' logits are held at a time on one device."""
-  words //= mesh.shape['tensor'] if mesh is not None else 1
-  return max(1, _LOGITS // 4 // words // 128) * 128
 
 
 def _gradients(graph, params, frozen, batch, recipe: Recipe):
@@ -241,19 +235,24 @@ def placed(tree: Any, mesh: Mesh | None) -> Any:
     return tree
 
   def place(leaf):
-    shape = jax.tree.leaves(leaf)[0].shape
-    letters = '_' * len(shape)
-    # Adafactor's sums over rows and columns have other shapes.
-    if isinstance(leaf, nnx.Variable):
-      own = leaf.get_metadata('letters')
-      letters = own if len(own) == len(shape) else letters
+    axes = letters(leaf, jax.tree.leaves(leaf)[0].shape)
     return jax.lax.with_sharding_constraint(
-      leaf, sharding.sharding(mesh, letters, sharding.WEIGHTS)
+      leaf, sharding.sharding(mesh, axes, sharding.WEIGHTS)
     )
 
   return jax.tree.map(
     place, tree, is_leaf=lambda x: isinstance(x, nnx.Variable)
   )
+
+
+def letters(leaf: Any, shape: tuple[int, ...]) -> str:
+  """Returns the axes of a weight, or of what the optimiser keeps of one.
+
+  Adafactor's sums over rows and columns have other shapes: they are whole on
+  every device.
+  """
+  own = leaf.get_metadata('letters') if isinstance(leaf, nnx.Variable) else ''
+  return own if len(own) == len(shape) else '_' * len(shape)
 
 
 @functools.partial(jax.jit, static_argnames=('recipe', 'mesh'))

@@ -47,12 +47,7 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
   _check_batch(config, mesh)
   tokenizer = checkpoints.read_tokenizer(config.checkpoint)
   architecture = checkpoints.read_config(checkpoints.resolve(config.checkpoint))
-  attention = kernels.chosen(
-    config.attention,
-    mesh,
-    config.max_length,
-    {layer.head_dim for layer in architecture.layers},
-  )
+  attention = _attention(config, architecture, mesh)
   chat = inputs.by_template(tokenizer, config.chat)
   examples, selected = data.read(
     config.train,
@@ -83,14 +78,14 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
   total = config.steps or max(
     1, -(-stream.rows(config.epochs) // config.batch_size)
   )
-  recipe = steps.Recipe.of(config, total, attention)
+  asked = steps.Recipe.of(config, total, attention)
   store = stores.Store(
     storage.join(workdir, 'checkpoints'), identity, loop.best
   )
-  model = _load(config, mesh)
+  model = load(config, mesh)
   devices = [str(device) for device in mesh.devices.flat]
   with _writing(config, workdir, devices):
-    trained = loop.Loop(config, model, stream, store, judged, workdir, recipe)
+    trained = loop.Loop(config, model, stream, store, judged, workdir, asked)
     params, chosen = trained.run()
     _export(config, trained, params, tokenizer, workdir, chat)
     numbers = [
@@ -134,7 +129,7 @@ def _writing(
     yield
 
 
-def _load(config: settings.SftConfig, mesh):
+def load(config: settings.SftConfig, mesh):
   """Returns the model that is trained, with its adapters."""
   c = config.lora
   # A base that is not trained is kept in what it computes in.
@@ -151,6 +146,20 @@ def _load(config: settings.SftConfig, mesh):
       seed=config.seed,
     )
   return model
+
+
+def recipe(config: settings.SftConfig, model, mesh, total: int) -> steps.Recipe:
+  """Returns what decides the steps of a run of `total` of them."""
+  return steps.Recipe.of(config, total, _attention(config, model.config, mesh))
+
+
+def _attention(config: settings.SftConfig, architecture, mesh) -> str:
+  return kernels.chosen(
+    config.attention,
+    mesh,
+    config.max_length,
+    {layer.head_dim for layer in architecture.layers},
+  )
 
 
 def _export(config, trained, params, tokenizer, workdir, chat: bool) -> None:
