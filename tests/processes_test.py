@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -393,7 +394,12 @@ def test_the_embedded_model_on_two_processes(tmp_path):
   assert len(names) > 2
   for name in names:
     path = pathlib.Path('grades') / 'tiny-wc' / name
-    assert (two / path).read_bytes() == (one / path).read_bytes()
+    # What grading took is no result.
+    told = [
+      re.sub(rb'"chip_seconds": [\d.e-]+', b'', (folder / path).read_bytes())
+      for folder in (one, two)
+    ]
+    assert told[0] == told[1]
   one, two = (json.loads((f / 'measures.json').read_text()) for f in (one, two))
   assert two == one
 

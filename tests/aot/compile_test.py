@@ -212,7 +212,7 @@ def test_arguments_lie_where_the_sampler_puts_them():
   mesh = sharding.make_mesh('data=2,tensor=2', programs.devices(pieces))
   config = published.configs()['gemma2-2b']
   maker = programs.Programs(config, mesh, dtype='bfloat16', weights='')
-  shape = programs.Shape(8, 256, 128, 64, 8, (0.7, 0, 1.0, 0.0))
+  shape = programs.Shape(8, 256, 128, 64, 8, (0.7, 0, 1.0, 0.0), 1.0)
   made = sampling.empty.lower(
     maker._weights, graph=maker._graph, slots=8, places=128, limit=64
   ).compile()
