@@ -1,91 +1,24 @@
 """One command as several processes, on one machine, over gloo."""
 
 import json
-import os
 import pathlib
 import re
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
 
+import jobs
 import pytest
 
-import wcse_jax
 from wcse_jax import errors, processes, shardfiles, storage
 
 
-_ROOT = pathlib.Path(wcse_jax.__file__).parent.parent
 # All meshes below divide the slots.
 _SAMPLE = (
   '--config.sampler.temperature=1.0',
   '--config.sampler.max_new_tokens=16',
   '--config.sampler.slots=8',
 )
-
-
-class _Job:
-  """A command as `count` processes of `devices` each.
-
-  They meet by flags, or by the variables that SLURM sets.
-  """
-
-  def __init__(self, command, count, *, devices=1, cache=None, slurm=False):
-    with socket.socket() as free:
-      free.bind(('127.0.0.1', 0))
-      port = free.getsockname()[1]
-    joined = [f'--coordinator=127.0.0.1:{port}', f'--processes={count}']
-    more = {'PYTHONPATH': str(_ROOT), 'XLA_FLAGS': ''}
-    if devices > 1:
-      flag = f'--xla_force_host_platform_device_count={devices}'
-      more['XLA_FLAGS'] = flag
-    if cache is not None:
-      more['JAX_COMPILATION_CACHE_DIR'] = str(cache)
-      more['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
-    if slurm:
-      more |= {
-        'SLURM_JOB_ID': '1',
-        'SLURM_STEP_NODELIST': 'localhost',
-        'SLURM_NTASKS': str(count),
-        'JAX_COORDINATOR_PORT': str(port),
-      }
-    flags = count > 1 and not slurm
-    self.members = [
-      subprocess.Popen(
-        [
-          sys.executable,
-          *command,
-          *([*joined, f'--process={i}'] if flags else []),
-        ],
-        cwd=_ROOT,
-        env=os.environ
-        | more
-        | ({'SLURM_PROCID': str(i), 'SLURM_LOCALID': '0'} if slurm else {}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-      )
-      for i in range(count)
-    ]
-
-  def ends(self, timeout=300):
-    """Returns (status, standard output, standard error) of each process."""
-    found = []
-    try:
-      for member in self.members:
-        out, error = member.communicate(timeout=timeout)
-        found.append((member.returncode, out, error))
-    finally:
-      for member in self.members:
-        member.kill()
-    return found
-
-  def succeeds(self):
-    found = self.ends()
-    assert [status for status, _, _ in found] == [0] * len(found), found
-    return found
 
 
 @pytest.mark.parametrize(
@@ -164,7 +97,7 @@ except errors.InputError as error:
 
 
 def test_processes_meet_and_an_error_of_one_ends_all():
-  found = _Job(['-c', _MET], 3, devices=2, slurm=True).succeeds()
+  found = jobs.Job(['-c', _MET], 3, devices=2, slurm=True).succeeds()
   for index, (_, out, _) in enumerate(found):
     said, wrong = out.rstrip().split('.\n')
     assert said == (
@@ -198,7 +131,7 @@ def work(tiny, tmp_path_factory):
 def _job(work, folder, count, **more):
   arguments, cache = work
   command = [*arguments, f'--workdir={folder}']
-  return _Job(command, count, cache=cache, **more)
+  return jobs.Job(command, count, cache=cache, **more)
 
 
 @pytest.fixture(scope='module')
@@ -389,7 +322,7 @@ def test_the_embedded_model_on_two_processes(tmp_path):
   _same(two, one, 'tiny-wc')
   # Grades and measures follow.
   for folder in (one, two):
-    _Job(['launch/grade.py', f'--workdir={folder}'], 1).succeeds()
+    jobs.Job(['launch/grade.py', f'--workdir={folder}'], 1).succeeds()
   names = sorted(p.name for p in (one / 'grades' / 'tiny-wc').iterdir())
   assert len(names) > 2
   for name in names:
@@ -418,7 +351,7 @@ def test_bad_input_of_the_first_process_ends_both(work, tmp_path):
 
 def test_a_script_of_one_process_leaves_the_work_to_the_first(tmp_path):
   command = ['launch/grade.py', f'--workdir={tmp_path / "none"}']
-  first, second = _Job(command, 2).ends()
+  first, second = jobs.Job(command, 2).ends()
   assert first[0] == 2
   assert 'samples' in first[2]
   assert second == (0, '', '')

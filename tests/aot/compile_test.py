@@ -233,7 +233,14 @@ def test_arguments_lie_where_the_sampler_puts_them():
 @pytest.mark.parametrize(
   ('fields', 'start'),
   [
-    ({'program': 'train'}, 'program: wanted prefill or decode; '),
+    ({'program': 'test'}, 'program: wanted prefill or decode or train; '),
+    ({'program': 'train', 'remat': 'x'}, 'remat: wanted one of none, dots'),
+    ({'program': 'train', 'weights': 'int8'}, 'weights: wanted nothing; '),
+    ({'program': 'train', 'attention': 'xla'}, 'attention: wanted one of'),
+    (
+      {'program': 'train', 'batch_size': 6, 'accumulate': 4},
+      'accumulate: wanted a divisor of batch_size=6; got 4',
+    ),
     ({'model': 'gemma9'}, 'model: wanted a checkpoint or one of gemma-2b, '),
     ({'topology': 'v1:2x2'}, 'topology: wanted CHIP:SIDES'),
     ({'dtype': 'float16'}, 'dtype: wanted bfloat16 or float32; '),

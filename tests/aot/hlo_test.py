@@ -84,3 +84,25 @@ def test_reads_instructions():
 def test_text_without_an_entry_is_refused():
   with pytest.raises(ValueError, match='wanted optimised HLO'):
     hlo.parse('HloModule m')
+
+
+def test_an_instruction_may_have_line_breaks():
+  text = (
+    _TEXT.replace(
+      'is_scheduled=true',
+      'is_scheduled=true, frontend_attributes={a="b"}',
+    )
+    + """
+%broken (p: f32[8]) -> f32[8] {
+  %p = f32[8]{0} parameter(0)
+  %k = f32[8]{0} custom-call(%p), custom_call_target="k", frontend_attributes={kernel_metadata={
+"said":"of itself"
+}}, metadata={op_name="x"}
+  ROOT %n = f32[8]{0} negate(%k)
+}
+"""
+  )
+  broken = hlo.parse(text).computations['broken']
+  assert list(broken.instructions) == ['p', 'k', 'n']
+  assert broken.root.name == 'n'
+  assert broken.instructions['k'].op_name == 'x'

@@ -61,8 +61,15 @@ def test_fresh_adapters_change_nothing(family, goldens):
   np.testing.assert_array_equal(_logits(_load(folder)[0]), _logits(plain))
 
 
-@pytest.mark.parametrize('base', ['', 'int8'])
-@pytest.mark.parametrize('scan', [False, True])
+@pytest.mark.parametrize(
+  ('base', 'scan'),
+  [
+    ('', False),
+    ('int8', True),
+    pytest.param('', True, marks=pytest.mark.slow),
+    pytest.param('int8', False, marks=pytest.mark.slow),
+  ],
+)
 def test_trained_adapters_are_merged_into_the_same_logits(goldens, base, scan):
   folder = goldens['gemma2'].folder
   model, _ = _load(folder, weights=base, scan=scan)

@@ -31,7 +31,16 @@ def _batch(rows):
   }
 
 
-@pytest.mark.parametrize('family', ['gemma2', 'gemma3', 'gemma4_e', 'llama'])
+@pytest.mark.parametrize(
+  'family',
+  [
+    'gemma2',
+    *(
+      pytest.param(family, marks=pytest.mark.slow)
+      for family in ('gemma3', 'gemma4_e', 'qwen2', 'llama')
+    ),
+  ],
+)
 def test_packed_rows_give_what_padded_rows_give(family, goldens, sequences):
   model, _ = checkpoints.load(str(goldens[family].folder))
   graph, params, frozen = step.split(model, 'float32')

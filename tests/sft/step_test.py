@@ -269,3 +269,124 @@ def test_a_few_rows_are_learned_by_heart(split, batch):
     losses.append(float(metrics['loss']))
     assert len(losses) < 200
   assert losses[0] > 3
+
+
+@pytest.mark.parametrize(
+  ('remat', 'scan'),
+  [
+    ('full', True),
+    pytest.param('dots', True, marks=pytest.mark.slow),
+    pytest.param('attention', True, marks=pytest.mark.slow),
+    pytest.param('dots', False, marks=pytest.mark.slow),
+    pytest.param('full', False, marks=pytest.mark.slow),
+  ],
+)
+def test_what_is_worked_out_again_changes_nothing(tiny, batch, remat, scan):
+  found = []
+  for policy in ('none', remat):
+    model, _ = checkpoints.load(tiny, scan=scan)
+    graph, params, _ = step.split(model, 'float32')
+    recipe = dataclasses.replace(_RECIPE, remat=policy)
+    found.append(_train((graph, params), batch, recipe))
+  assert found[1][1] == pytest.approx(found[0][1], rel=1e-5)
+  _close(found[1][0], found[0][0])
+
+
+def test_less_is_kept_for_the_backward_pass(goldens, batch):
+  """Policies keep less the further down they stand."""
+  model, _ = checkpoints.load(str(goldens['gemma3'].folder))
+  graph, params, _ = step.split(model, 'float32')
+  kept = []
+  for policy in settings.REMAT:
+    recipe = dataclasses.replace(_RECIPE, remat=policy)
+
+    def loss(p, recipe=recipe):
+      return step.losses(
+        graph,
+        p,
+        _NONE,
+        {k: jnp.asarray(v % 64) for k, v in batch.items()},
+        recipe,
+      )[0]
+
+    # What the backward pass is given: the weights, and what was kept.
+    held = jax.eval_shape(lambda p, loss=loss: jax.vjp(loss, p)[1], params)
+    kept.append(sum(leaf.size for leaf in jax.tree.leaves(held)))
+  weights = sum(leaf.size for leaf in jax.tree.leaves(params))
+  kept = [size - weights for size in kept]
+  assert kept == sorted(kept, reverse=True)
+  assert kept[-1] < kept[0] / 4
+
+
+def test_bfloat16_works_on_float32_weights(tiny, split, batch, gradients):
+  model, _ = checkpoints.load(tiny)
+  graph, params, _ = step.split(model, 'bfloat16')
+  params = jax.tree.map(lambda p: p + 0.05, params)
+  arrays = jax.tree.map(jnp.asarray, batch)
+  hidden = nnx.merge(graph, params).hidden(arrays['tokens_BT'])
+  assert hidden.dtype == jnp.bfloat16
+  loss, slope = jax.jit(
+    jax.value_and_grad(
+      lambda p: step.losses(graph, p, _NONE, arrays, _RECIPE)[0]
+    )
+  )(params)
+  count = batch['target_BT'][:, 1:].sum()
+  assert float(loss / count) == pytest.approx(float(gradients[0]), rel=2e-2)
+  assert {g.dtype for g in jax.tree.leaves(slope)} == {jnp.dtype('float32')}
+  got, want = _flat(slope), _flat(gradients[1])
+  for name, value in got.items():
+    scale = np.abs(want[name]).max()
+    np.testing.assert_allclose(
+      value / count / scale, want[name] / scale, atol=0.1, err_msg=name
+    )
+
+
+def test_weights_and_state_are_kept_in_what_is_asked(tiny, batch):
+  optimizer = dataclasses.replace(_CONFIG.optimizer, state_dtype='bfloat16')
+  config = dataclasses.replace(_CONFIG, optimizer=optimizer)
+  recipe = step.Recipe.of(config, 10)
+  model, _ = checkpoints.load(tiny, dtype='bfloat16')
+  graph, params, _ = step.split(model, 'bfloat16')
+  state = step.start(params, recipe=recipe)
+  half = jnp.dtype('bfloat16')
+  for _ in range(2):
+    params, state, metrics = step.train(
+      params, state, _NONE, batch, graph=graph, recipe=recipe
+    )
+    assert {x.dtype for x in jax.tree.leaves(params)} == {half}
+    floats = [x for x in jax.tree.leaves(state) if x.dtype != jnp.int32]
+    assert {x.dtype for x in floats} == {half}
+  assert np.isfinite(float(metrics['loss']))
+
+
+@pytest.mark.parametrize('spoiled', ['weight', 'slope'])
+def test_a_step_that_is_not_finite_changes_nothing(split, batch, spoiled):
+  graph, params = split
+  recipe = _RECIPE
+  if spoiled == 'weight':
+    params = jax.tree.map(lambda p: p.at[..., 0].set(jnp.nan), params)
+  else:
+    recipe = dataclasses.replace(_RECIPE, z_loss=1e38)
+  before = jax.tree.map(np.array, params)
+  state = step.start(params, recipe=recipe)
+  old = jax.tree.map(np.array, state)
+  params, state, metrics = step.train(
+    jax.tree.map(jnp.copy, params),
+    state,
+    _NONE,
+    batch,
+    graph=graph,
+    recipe=recipe,
+  )
+  assert not np.isfinite(float(metrics['gradient_norm']))
+  jax.tree.map(np.testing.assert_array_equal, params, before)
+  jax.tree.map(np.testing.assert_array_equal, state, old)
+
+
+def test_the_z_loss_is_minimised_and_not_reported(split, batch, trained):
+  recipe = dataclasses.replace(_RECIPE, z_loss=0.1)
+  metrics = _train(split, batch, recipe)[1]
+  assert metrics['loss'] == pytest.approx(trained[1]['loss'], rel=1e-6)
+  change = metrics['gradient_norm'] / trained[1]['gradient_norm']
+  assert abs(change - 1) > 0.01
+  assert np.isfinite(metrics['gradient_norm'])

@@ -11,13 +11,16 @@ import time
 
 import jax
 import jax.numpy as jnp
+import jobs
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import wcse_jax
 from wcse_jax import checkpoints, errors, tasks
 from wcse_jax.sampler import settings as sampler_settings
 from wcse_jax.sft import data, settings, train
+from wcse_jax.sft import step as steps
 from wcse_jax.sft import store as stores
 from wcse_jax.tasks import base as task_base
 
@@ -239,19 +242,8 @@ def test_a_damaged_best_checkpoint_is_made_again(
 
 def test_a_process_killed_with_signal_9_is_resumed(config, done, tmp_path):
   folder = tmp_path / 'run'
-  fields = dataclasses.asdict(config)
-  optimizer = fields.pop('optimizer')
-  del fields['sampler'], fields['selection'], fields['lora']
-  fields |= {f'optimizer.{name}': v for name, v in optimizer.items()}
-  process = subprocess.Popen(
-    [
-      sys.executable,
-      'launch/sft.py',
-      f'--workdir={folder}',
-      *(f'--config.{name}={value}' for name, value in fields.items()),
-    ],
-    cwd=_REPOSITORY,
-    env=os.environ | {'PYTHONPATH': str(_REPOSITORY)},
+  process = _alone(
+    _command(config, folder),
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
   )
@@ -393,3 +385,277 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
   assert said in str(caught.value)
   assert '\n' not in str(caught.value)
   assert not (tmp_path / 'run').exists()
+
+
+def _command(config, folder, **more):
+  """Returns the command of a run, and its environment."""
+  fields = dataclasses.asdict(config)
+  optimizer = fields.pop('optimizer')
+  for name in ('sampler', 'selection', 'lora'):
+    del fields[name]
+  fields |= {f'optimizer.{name}': v for name, v in optimizer.items()} | more
+  flags = [f'--config.{name}={value}' for name, value in fields.items()]
+  return ['launch/sft.py', f'--workdir={folder}', *flags]
+
+
+def _alone(arguments, **popen):
+  return subprocess.Popen(
+    [sys.executable, *arguments],
+    cwd=_REPOSITORY,
+    env=os.environ | {'PYTHONPATH': str(_REPOSITORY)},
+    **popen,
+  )
+
+
+def test_a_stop_saves_and_exits_75(config, done, tmp_path):
+  folder = tmp_path / 'run'
+  process = _alone(_command(config, folder), stderr=subprocess.PIPE, text=True)
+  while not (folder / 'checkpoints' / '00000003.json').exists():
+    assert process.poll() is None
+    time.sleep(0.005)
+  began = time.monotonic()
+  process.send_signal(signal.SIGTERM)
+  said = process.communicate()[1]
+  assert process.returncode == 75, said
+  assert time.monotonic() - began < 10
+  assert 'which was saved; run it again to go on.' in said
+  step = int(said.rsplit('after step ', 1)[1].split(',')[0])
+  assert (folder / 'checkpoints' / f'{step:08d}.json').exists()
+  _same(folder, train.run(config, str(folder)), done)
+
+
+@pytest.mark.slow
+def test_twenty_kills_lose_no_good_checkpoint(config, done, tmp_path):
+  """kill -9 at random moments: what was good stays good, and goes on."""
+  folder = tmp_path / 'run'
+  random = np.random.default_rng(0)
+  newest, kills = 0, 0
+  began = time.monotonic()
+  assert _alone(_command(config, tmp_path / 'whole')).wait() == 0
+  whole = time.monotonic() - began
+  while kills < 20:
+    process = _alone(
+      _command(config, folder),
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+    )
+    time.sleep(float(random.uniform(0.2, 1.0)) * whole)
+    if process.poll() is not None:
+      # It was done before it could be killed: another run.
+      assert process.returncode == 0
+      _same(folder, json.loads((folder / 'training.json').read_text()), done)
+      shutil.rmtree(folder)
+      newest = 0
+      continue
+    process.kill()
+    process.wait()
+    kills += 1
+    if (folder / 'checkpoints').exists() and not (
+      folder / 'training.json'
+    ).exists():
+      manifests = sorted((folder / 'checkpoints').glob('*.json'))
+      at = int(manifests[-1].stem) if manifests else 0
+      assert at >= newest
+      newest = at
+  _same(folder, train.run(config, str(folder)), done)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_from_every_step(config, tmp_path, monkeypatch):
+  """On the same mesh bit for bit, on another one but for rounding."""
+  steps = 30
+  long = dataclasses.replace(
+    config,
+    validation='',
+    steps=steps,
+    checkpoints=steps,
+    optimizer=dataclasses.replace(config.optimizer, learning_rate=1e-2),
+  )
+  calm = tmp_path / 'calm'
+  done = calm, train.run(long, str(calm))
+  meshes = ('data=8', 'data=2,fsdp=2,tensor=2', 'fsdp=8')
+  for step in range(1, steps):
+    folder = tmp_path / f'{step}'
+    _killed(long, folder, monkeypatch, step, behind=True)
+    assert (folder / 'checkpoints' / f'{step:08d}.json').exists()
+    other = tmp_path / f'{step}-other'
+    shutil.copytree(folder, other)
+    _same(folder, train.run(long, str(folder)), done)
+    moved = dataclasses.replace(long, mesh=meshes[step % 3])
+    train.run(moved, str(other))
+    for row, want in zip(_metrics(other), _metrics(calm), strict=True):
+      assert row['loss'] == pytest.approx(want['loss'], abs=2e-3)
+    assert _metrics(other)[:step] == _metrics(calm)[:step]
+    shutil.rmtree(folder)
+    shutil.rmtree(other)
+
+
+def test_a_run_goes_on_on_another_mesh(config, done, tmp_path, monkeypatch):
+  folder = tmp_path / 'run'
+  _killed(config, folder, monkeypatch, 6, behind=True)
+  moved = dataclasses.replace(config, mesh='data=2,fsdp=2,tensor=2')
+  train.run(moved, str(folder))
+  for row, want in zip(_metrics(folder), _metrics(done[0]), strict=True):
+    assert row['loss'] == pytest.approx(want['loss'], abs=1e-2)
+
+
+def test_a_step_that_is_not_finite_is_skipped_where_asked(
+  config, tmp_path, monkeypatch, caplog
+):
+  """The second batch of the run is worked on with weights of NaN."""
+  real, seen = steps.train, []
+
+  def failing(params, optimizer, frozen, batch, **rest):
+    seen.append(batch)
+    if len(seen) != 2:
+      return real(params, optimizer, frozen, batch, **rest)
+    kept = jax.tree.map(jnp.copy, (params, optimizer))
+    spoilt = jax.tree.map(lambda p: p * jnp.nan, params)
+    return (*kept, real(spoilt, optimizer, frozen, batch, **rest)[2])
+
+  monkeypatch.setattr(steps, 'train', failing)
+  skipping = dataclasses.replace(config, validation='', nonfinite='skip')
+  result = train.run(skipping, str(tmp_path / 'run'))
+  assert result['steps'] == _STEPS
+  assert 'loss nan at step 2' in caplog.text
+  assert 'The step was skipped.' in caplog.text
+  rows = _metrics(tmp_path / 'run')
+  assert rows[1]['loss'] is None
+  assert all(row['loss'] is not None for i, row in enumerate(rows) if i != 1)
+
+
+def test_the_numbers_of_a_run_go_to_tensorboard_and_a_trace(
+  config, tmp_path, monkeypatch
+):
+  folder = tmp_path / 'run'
+  train.run(
+    dataclasses.replace(config, validation='', steps=6, profile=2), str(folder)
+  )
+  rows = [
+    json.loads(line)
+    for line in (folder / 'metrics.jsonl').read_text().splitlines()
+  ]
+  assert [row['step'] for row in rows] == list(range(1, 7))
+  for row in rows:
+    assert set(row) == {
+      'name',
+      'step',
+      'loss',
+      'gradient_norm',
+      'targets',
+      'learning_rate',
+      *_TIMED,
+    }
+    assert 0 < row['mfu'] < 1
+    assert row['learning_rate'] == pytest.approx(4e-2)
+  (events,) = (folder / 'tensorboard').iterdir()
+  content = events.read_bytes()
+  for name in (b'loss', b'gradient_norm', b'mfu', b'learning_rate'):
+    assert name in content
+  assert list((folder / 'profile').rglob('*.xplane.pb'))
+
+
+@pytest.mark.parametrize(
+  'base', [pytest.param('', marks=pytest.mark.slow), 'int8']
+)
+def test_adapters_are_trained_merged_and_exported(config, tmp_path, base):
+  adapted = dataclasses.replace(
+    config,
+    validation='',
+    lora=settings.LoraConfig(rank=4, base=base),
+    packing=True,
+    max_length=48,
+  )
+  train.run(adapted, str(tmp_path / 'run'))
+  metrics = _metrics(tmp_path / 'run')
+  assert metrics[-1]['loss'] < 0.7 * metrics[0]['loss']
+  loss = _loss(tmp_path / 'run' / 'model', config.train)
+  assert loss == pytest.approx(metrics[-1]['loss'], rel=0.5)
+  names = safetensors.numpy.load_file(
+    tmp_path / 'run' / 'model' / 'model.safetensors'
+  )
+  assert not any('lora' in name for name in names)
+
+
+def test_prompts_of_a_chat_model_go_through_its_template(
+  config, tmp_path, monkeypatch
+):
+  model, tokenizer = checkpoints.load(config.checkpoint)
+  folder = tmp_path / 'chat'
+  checkpoints.export(model, tokenizer, str(folder), prompt_format='chat')
+  described = json.loads((folder / 'tokenizer_config.json').read_text())
+  described['chat_template'] = (
+    '{% for m in messages %}{{ m.role }} : {{ m.content }}{% if m.role =='
+    " 'assistant' %}<eos>{% endif %}{% endfor %}"
+    '{% if add_generation_prompt %} A : {% endif %}'
+  )
+  (folder / 'tokenizer_config.json').write_text(json.dumps(described))
+  (folder / 'manifest.json').unlink()
+  seen = []
+  encode = data.encode
+
+  def noting(*rest, **more):
+    found = encode(*rest, **more)
+    seen.append((more['chat'], found[0][0]))
+    return found
+
+  monkeypatch.setattr(data, 'encode', noting)
+  asked = dataclasses.replace(
+    config, checkpoint=str(folder), validation='', steps=2, max_length=64
+  )
+  train.run(asked, str(tmp_path / 'run'))
+  ((chat, row),) = seen
+  assert chat
+  tokenizer = checkpoints.read_tokenizer(str(folder))
+  example = data.read(config.train)[0][0]
+  prompt = tokenizer.chat([{'role': 'user', 'content': example.prompt}])
+  assert list(row.tokens[: row.prompt_tokens]) == prompt
+  assert row.tokens[-1] == tokenizer.turn_end()
+  exported = json.loads(
+    (tmp_path / 'run' / 'model' / 'prompt_format.json').read_text()
+  )
+  assert exported == {'format': 'chat'}
+
+
+@pytest.mark.parametrize(
+  'mesh',
+  [
+    'fsdp=2',
+    pytest.param('data=2', marks=pytest.mark.slow),
+    pytest.param('tensor=2', marks=pytest.mark.slow),
+  ],
+)
+def test_two_processes_train_as_one(config, examples, tmp_path, mesh):
+  asked = dataclasses.replace(config, steps=6, checkpoints=2)
+  one, two = tmp_path / 'one', tmp_path / 'two'
+  jobs.Job(_command(asked, one), 1).succeeds()
+  jobs.Job(_command(asked, two, mesh=mesh), 2).succeeds()
+  for row, want in zip(_metrics(two), _metrics(one), strict=True):
+    assert row['loss'] == pytest.approx(want['loss'], abs=1e-3)
+  found, wanted = (
+    safetensors.numpy.load_file(folder / 'model' / 'model.safetensors')
+    for folder in (two, one)
+  )
+  for name, value in wanted.items():
+    np.testing.assert_allclose(found[name], value, atol=2e-2, err_msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_are_stopped_at_one_step_and_go_on_as_one(
+  config, done, tmp_path
+):
+  folder = tmp_path / 'run'
+  job = jobs.Job(_command(config, folder, mesh='data=2'), 2)
+  while not (folder / 'checkpoints' / '00000003.json').exists():
+    assert job.members[0].poll() is None
+    time.sleep(0.005)
+  # The second one alone is told.
+  job.members[1].send_signal(signal.SIGTERM)
+  found = job.ends()
+  assert [status for status, _, _ in found] == [75, 75], found
+  steps = {error.rsplit('after step ', 1)[1] for _, _, error in found}
+  assert len(steps) == 1
+  result = train.run(config, str(folder))
+  assert result['steps'] == _STEPS
+  for row, want in zip(_metrics(folder), _metrics(done[0]), strict=True):
+    assert row['loss'] == pytest.approx(want['loss'], abs=1e-2)

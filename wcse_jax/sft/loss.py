@@ -93,7 +93,7 @@ def _backward(head, slopes, change):
     factor = jnp.zeros(())  # A symbolic zero.
   d_x = (d_x * factor).astype(d_x.dtype)
   if d_table is not None:
-    d_table = d_table * factor
+    d_table = (d_table * factor).astype(d_table.dtype)
   return d_x, d_table, None, None, None
 
 
