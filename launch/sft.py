@@ -7,11 +7,11 @@
 import os
 
 from wcse_jax import cli
-from wcse_jax.sft import settings, train
+from wcse_jax.sft import grid, settings
 
 
 def run(config: settings.SftConfig, workdir: str) -> None:
-  result = train.run(config, workdir)
+  result = grid.run(config, workdir)
   print(
     f'best of {len(result["scores"])} checkpoints by {result["chosen_by"]}: '
     f'step {result["best_step"]} of {result["steps"]}: {workdir}/model'

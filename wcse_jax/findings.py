@@ -348,7 +348,8 @@ def _notes(study) -> list[str]:
     'rather than too wide: they show part of the variance between runs.',
     'Data quality is of the pool of replicate 0; every replicate draws a pool '
     'of its own and trains with a seed of its own.',
-    'Every arm of a setup is trained for the same number of steps.',
+    'Every arm of a setup is trained for the same number of '
+    + ('steps.' if c.sft.steps else 'passes over its data.'),
     'A model that was tuned on clean solutions before, as the embedded ones '
     'were, can lose accuracy when it is tuned on sampled ones: what is '
     'compared is one source of data with another, with the untuned model '

@@ -109,6 +109,7 @@ def training(study) -> dict[str, Any]:
   return {
     'budget': c.train_budget,
     'steps': c.sft.steps,
+    'epochs': None if c.sft.steps else c.sft.epochs,
     'validation_problems': c.validation_problems,
     'test_problems': problems,
     'replicates': c.replicates,

@@ -32,7 +32,7 @@ from wcse_jax.report import html
 from wcse_jax.sampler import inputs
 from wcse_jax.sampler import run as sampling
 from wcse_jax.sampler import settings as sampler_settings
-from wcse_jax.sft import data, train
+from wcse_jax.sft import data, grid, train
 from wcse_jax.sft import settings as sft_settings
 from wcse_jax.tasks import base
 
@@ -354,10 +354,12 @@ class Study:
     found |= {f'untuned {role}': decode(role, asked) for role in c.setups}
     for run in self.runs():
       step = budget.training_flops(self.models[run.setup], length)
-      found[run.key] = (
-        c.sft.steps * c.sft.batch_size * step / _TRAINING_SPEED
-        + decode(run.setup, asked + checks)
-      )
+      # By epochs, as if two samples of a problem were right.
+      rows = c.sft.steps * c.sft.batch_size
+      rows = rows or c.sft.epochs * 2 * len(self.trained)
+      found[run.key] = max(1, len(c.sft.learning_rates)) * (
+        rows * step / _TRAINING_SPEED + decode(run.setup, checks)
+      ) + decode(run.setup, asked)
     return found
 
   def sample(self, role: str) -> None:
@@ -416,7 +418,7 @@ class Study:
         c.selection,
       )
       data.write(rows, examples)
-      train.run(
+      grid.run(
         dataclasses.replace(
           c.sft,
           checkpoint=getattr(c, run.setup),

@@ -15,11 +15,14 @@ def training(results: names.Results) -> markup.Html:
   if not found:
     return markup.absent('Training')
   threshold = found.get('detectable_difference')
+  length = f'{text.count(found.get("steps"))} steps'
+  if found.get('epochs'):
+    length = f'{found["epochs"]:g} epochs'
   parts: list[markup.Child] = [
     markup.tag(
       'p',
-      f'Each student is trained for {text.count(found.get("steps"))} steps on '
-      f'the data of the {found.get("budget")} budget, '
+      f'Each student is trained for {length} on the data of the '
+      f'{found.get("budget")} budget, '
       f'{text.count(found.get("replicates"))} times with other seeds. The best '
       f'checkpoint is chosen on {text.count(found.get("validation_problems"))} '
       f'validation problems and measured on '

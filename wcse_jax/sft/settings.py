@@ -141,6 +141,8 @@ class SftConfig:
       for as the model was tuned before.
     checkpoints: how many, evenly spaced; the best is exported.
     optimizer: the Optax chain.
+    learning_rates: a grid in place of the chain's own: each is trained with,
+      and the one of the best validation score is taken.
     lora: adapters.
     z_loss: factor of the squared log of the softmax's denominator; 0 for none.
     nonfinite: what happens where loss or gradient is NaN or infinite: `stop`
@@ -181,6 +183,7 @@ class SftConfig:
   optimizer: OptimizerConfig = dataclasses.field(
     default_factory=OptimizerConfig
   )
+  learning_rates: tuple[float, ...] = ()
   lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
   z_loss: float = 0.0
   nonfinite: str = 'stop'
@@ -219,6 +222,18 @@ class SftConfig:
       raise errors.InputError(
         'task: wanted a task for validation_problems='
         f'{self.validation_problems}; got nothing.'
+      )
+    rates = self.learning_rates
+    if len({f'{rate:g}' for rate in rates}) < len(rates) or not all(
+      rate > 0 for rate in rates
+    ):
+      raise errors.InputError(
+        f'learning_rates: wanted numbers > 0, none twice; got {rates}.'
+      )
+    if rates and not (self.validation or self.validation_problems):
+      raise errors.InputError(
+        'learning_rates: wanted validation or validation_problems to choose '
+        'by; got neither.'
       )
     for field, known in (
       ('dtype', DTYPES),

@@ -26,7 +26,15 @@ from wcse_jax.sft import store as stores
 
 # Of the configuration what decides neither which run it is nor its numbers
 # beyond rounding.
-_FREE = ('train', 'checkpoint', 'data', 'validation', 'mesh', 'profile')
+_FREE = (
+  'train',
+  'checkpoint',
+  'data',
+  'validation',
+  'mesh',
+  'profile',
+  'learning_rates',
+)
 
 
 def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
