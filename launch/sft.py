@@ -6,11 +6,19 @@
 
 import os
 
+from absl import flags
+
 from wcse_jax import cli
 from wcse_jax.sft import grid, settings
 
 
+_PROFILE = flags.DEFINE_integer(
+  'profile', 0, 'Steps of which a profiler trace is written to DIR/profile/.'
+)
+
+
 def run(config: settings.SftConfig, workdir: str) -> None:
+  config.profile = config.profile or _PROFILE.value
   result = grid.run(config, workdir)
   print(
     f'best of {len(result["scores"])} checkpoints by {result["chosen_by"]}: '

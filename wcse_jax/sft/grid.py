@@ -7,6 +7,7 @@ from wcse_jax import processes, runlog, storage
 from wcse_jax.sft import settings, train
 
 
+@processes.failing()
 def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
   """Fine-tunes once, or once for each of `config.learning_rates`.
 

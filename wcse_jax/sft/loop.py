@@ -68,9 +68,7 @@ class Loop:
     self._optimizer = steps.start(self._params, recipe=recipe, mesh=self._mesh)
     self._at, self.scores, self.seconds = self._newest()
     if self._at:
-      self._params, self._optimizer = store.load(
-        self._at, (self._params, self._optimizer)
-      )
+      self._params, self._optimizer = self._loaded(self._at)
     self._flying: list[tuple[int, Any]] = []
     self._stopping = False
 
@@ -129,8 +127,18 @@ class Loop:
     chosen = best(self.scores)
     if chosen == self._at:
       return self._params, chosen
-    like = (self._params, self._optimizer)
-    return self._store.load(chosen, like)[0], chosen
+    return self._loaded(chosen)[0], chosen
+
+  def _loaded(self, step: int) -> tuple[Any, Any]:
+    """Returns (what is trained, the optimiser's state) of a checkpoint.
+
+    Those of this moment are given up: there may be no room for both.
+    """
+    tree = (self._params, self._optimizer)
+    shapes = stores.shapes(tree)
+    for leaf in jax.tree.leaves(tree):
+      leaf.delete()
+    return self._store.load(step, shapes)
 
   def _newest(self) -> tuple[int, dict[int, float], float]:
     """Returns where to go on, the same in all processes."""

@@ -145,6 +145,10 @@ class Store:
   def load(self, step: int, like: Any) -> Any:
     """Returns the tree of a step, with the shapes and shardings of `like`.
 
+    Args:
+      step: which.
+      like: arrays, or what `shapes` makes of them.
+
     Raises:
       InputError: if it was damaged since it was written.
     """
@@ -155,7 +159,7 @@ class Store:
         'were damaged or removed.  Run it again to go on from another one.'
       )
     named = _named(like)
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, named)
+    abstract = shapes(named)
     with ocp.StandardCheckpointer() as reader:
       found = reader.restore(storage.absolute(self._path(step)), abstract)
     leaves = [found[name] for name in named]
@@ -195,6 +199,11 @@ class Store:
       name: storage.sha256(storage.join(folder, name))
       for name in storage.files(folder)
     }
+
+
+def shapes(tree: Any) -> Any:
+  """Returns a tree's shapes, dtypes and shardings, without its arrays."""
+  return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
 
 
 def check(folder: str, want: dict[str, Any], have: dict[str, Any]) -> None:
