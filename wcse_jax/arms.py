@@ -35,6 +35,8 @@ def examples(
   graded: Mapping[str, Graded],
   pools: Mapping[str, range],
   rules: selection.Selection | None = None,
+  *,
+  chat: bool = False,
 ) -> list[data.Example]:
   """Returns the training examples of an arm, those of its pool that fit.
 
@@ -45,12 +47,13 @@ def examples(
     graded: samples and grades of `wc` and `se`.
     pools: the sample indices that `wc` and `se` may use at this budget.
     rules: which samples to take; None: every right one.
+    chat: as in `data.example`.
 
   Raises:
     InputError: if no sample of the pool fits.
   """
   if arm == 'human':
-    return [data.example(task, p, p.solution) for p in problems]
+    return [data.example(task, p, p.solution, chat=chat) for p in problems]
   rows, counts = choose(arm, task, problems, graded, pools, rules)
   if not rows:
     dropped = ', '.join(f'{name} {counts[name]}' for name in selection.RULES)
@@ -58,7 +61,9 @@ def examples(
       f'arm {arm}: none of the {counts["rows"]} samples of its pool is right '
       f'and fits; there is nothing to train on (dropped by rule: {dropped}).'
     )
-  return [data.example(task, row.problem, row.sample.text) for row in rows]
+  return [
+    data.example(task, row.problem, row.sample.text, chat=chat) for row in rows
+  ]
 
 
 def choose(

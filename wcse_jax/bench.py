@@ -5,8 +5,6 @@ is the median of some repeats; compiling is left out and told apart.
 """
 
 import dataclasses
-import importlib.util
-import os
 import resource
 import statistics
 import sys
@@ -69,15 +67,8 @@ class BenchConfig(inputs.SampleConfig):
       raise errors.InputError(
         f'repeats: wanted a count >= 1; got {self.repeats}.'
       )
-    if self.profile and not os.environ.get('JAX_PLATFORMS'):
-      tpu = jax.default_backend() == 'tpu'
-      if not tpu and importlib.util.find_spec('libtpu'):
-        # The profiler would crash on the library that found no TPU.
-        raise errors.InputError(
-          'profile: libtpu is installed and there is no TPU: wanted '
-          f'JAX_PLATFORMS={jax.default_backend()} in the environment; got '
-          'nothing.'
-        )
+    if self.profile:
+      machine.check_profiler()
 
 
 def bench(config: BenchConfig) -> dict[str, Any]:

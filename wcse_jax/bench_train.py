@@ -82,6 +82,7 @@ def bench(config: TrainBenchConfig) -> dict[str, Any]:
   """
   config.validate()
   mesh = sharding.make_mesh(config.mesh)
+  train.check_batch(config, mesh)
   rows = stream(config)
   model = train.load(config, mesh)
   recipe = train.recipe(config, model, mesh, config.steps)

@@ -36,8 +36,10 @@ _PROCESS = flags.DEFINE_integer(
   'process', None, 'Which of them this one is, from 0.'
 )
 
-# A stop is obeyed within so many seconds, whatever the process is at.
-_GRACE_S = 8
+# A stop is obeyed within so many seconds, whatever the process is at; one that
+# says that it saves has longer.
+_GRACE_S, _SAVING_S = 8, 25
+_saving = False
 _STOPPED = 'stopped: {}; run it again to go on.'
 
 # How config_flags tells of a field that a dataclass lacks.
@@ -160,11 +162,25 @@ def _end_at_last() -> None:
   def watch() -> None:
     while os.read(reader, 1)[0] != signal.SIGTERM:
       pass
-    time.sleep(_GRACE_S)
+    time.sleep(_SAVING_S if _saving else _GRACE_S)
     print(_STOPPED.format('SIGTERM'), file=sys.stderr, flush=True)
     os._exit(75)
 
   threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def saving() -> Iterator[None]:
+  """Gives what is inside longer to end after a SIGTERM: it saves first.
+
+  Schedulers wait 30 seconds or more before they kill.
+  """
+  global _saving
+  before, _saving = _saving, True
+  try:
+    yield
+  finally:
+    _saving = before
 
 
 def _terminate(*_) -> None:

@@ -111,8 +111,10 @@ class Evaluator:
 
   def prompts(self, chat: bool) -> list[str]:
     """Returns what each problem is asked by, before any chat template."""
-    asked = self._work.questions if chat else self._work.prompts
-    return [asked[position] for position, _ in self._work.chosen]
+    work = self._work
+    if chat:
+      return [work.task.ask(problem.question) for _, problem in work.chosen]
+    return [work.prompts[position] for position, _ in work.chosen]
 
   def accuracy(self, model, tokenizer) -> float:
     """Returns greedy pass@1."""

@@ -1,6 +1,8 @@
 """What this machine can do, measured: its matrix rate and memory bandwidth."""
 
 import functools
+import importlib.util
+import os
 import pathlib
 import statistics
 import time
@@ -9,6 +11,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from wcse_jax import errors
 
 
 # Sides of the square product, and bytes of what is read.
@@ -67,6 +71,20 @@ def memory_rate() -> float:
   x = jnp.ones((size // 4 // 1024, 1024), jnp.float32)
   read = jax.jit(lambda x: jnp.sum(x, axis=-1))
   return size / median_seconds(lambda: read(x))
+
+
+def check_profiler() -> None:
+  """Raises InputError where the profiler would end the process.
+
+  It does so on a libtpu that found no TPU.
+  """
+  if os.environ.get('JAX_PLATFORMS') or jax.default_backend() == 'tpu':
+    return
+  if importlib.util.find_spec('libtpu'):
+    raise errors.InputError(
+      'profile: libtpu is installed and there is no TPU: wanted '
+      f'JAX_PLATFORMS={jax.default_backend()} in the environment; got nothing.'
+    )
 
 
 def peak_rate(dtype: str) -> float:

@@ -416,6 +416,9 @@ class Study:
         graded,
         self.pools(run.replicate),
         c.selection,
+        chat=inputs.by_template(
+          checkpoints.read_tokenizer(getattr(c, run.setup)), c.sft.chat
+        ),
       )
       data.write(rows, examples)
       grid.run(

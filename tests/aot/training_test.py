@@ -85,6 +85,7 @@ def asked(small):
   )
 
 
+@pytest.mark.slow
 def test_a_step_is_compiled_and_counted(asked, small):
   found = aot.compile(asked)
   assert set(found) >= _KEYS
@@ -185,6 +186,17 @@ def test_a_mesh_is_chosen_that_splits_the_weights(small):
   assert training.choose_mesh(16, config) == 'data=1,fsdp=16'
   odd = dataclasses.replace(config, d_model=24)
   assert training.choose_mesh(16, odd) == 'data=2,fsdp=8'
+
+
+def test_a_small_step_is_compiled(asked):
+  """Without the kernel, which takes long to compile."""
+  found = aot.compile(
+    dataclasses.replace(asked, attention='plain', topology='v5e:1x1')
+  )
+  assert _KEYS <= set(found)
+  assert found['fits']
+  assert found['attention'] == 'plain'
+  assert 0 < found['mfu'] < 1
 
 
 ROWS = [

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wcse_jax import errors, sharding
+from wcse_jax import checkpoints, errors, sharding
 from wcse_jax.kernels import train
 from wcse_jax.models import attention
 
@@ -100,9 +100,10 @@ def test_it_is_chosen_where_it_fits():
   mesh = sharding.make_mesh('', jax.devices()[:1])
   assert train.chosen('', mesh, 512, {256}) == ''
   assert train.chosen('plain', mesh, 512, {256}) == ''
-  assert train.chosen('splash', mesh, 512, {64, 256}) == 'splash'
+  with pytest.raises(errors.InputError, match='splash wants a TPU; got a CPU'):
+    train.chosen('splash', mesh, 512, {256})
   for length, width in ((500, 256), (512, 80)):
-    with pytest.raises(errors.InputError, match='attention: splash wants'):
+    with pytest.raises(errors.InputError, match='attention: splash wants a le'):
       train.chosen('splash', mesh, length, {width})
 
 
@@ -127,3 +128,27 @@ def test_pairs_are_those_of_blocks_in_sight(length, window, blocks):
       nearest = first - (other + size - 1)
       seen += window is None or nearest < window
   assert seen == blocks
+
+
+def test_shared_keys_and_values_go_through_a_scan(goldens, monkeypatch):
+  """As Gemma 4 E2B is trained on TPU."""
+  model, _ = checkpoints.load(str(goldens['gemma4_e'].folder), scan=True)
+
+  def attend(*given, segments_BT, name, **rest):
+    # The kernel's operands, worked on without it.
+    q_BTKGH, k_BTKH, v_BTKH = given
+    assert k_BTKH.shape == v_BTKH.shape
+    places_1T = jnp.arange(k_BTKH.shape[1])[None]
+    mask_BTS = attention.mask(places_1T, places_1T, window=rest['window'])
+    source = attention.Source(
+      k_BTKH, jnp.transpose(v_BTKH, (0, 2, 3, 1)), mask_BTS
+    )
+    return attention.attend(q_BTKGH, [source], softcap=rest['softcap'])
+
+  monkeypatch.setattr(train, 'attend', attend)
+  tokens_BT = jnp.arange(80).reshape(2, 40) % 60 + 3
+  found, want = (
+    np.asarray(jax.jit(lambda t, a=a: model.hidden(t, attention=a))(tokens_BT))
+    for a in ('splash', '')
+  )
+  np.testing.assert_allclose(found, want, atol=1e-4)

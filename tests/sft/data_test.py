@@ -174,3 +174,27 @@ def test_a_validation_prompt_that_is_trained_on_is_refused():
     'validation: wanted prompts that are not trained on; 2 of 3 are, the first '
     'is example 2, as train example 4.'
   )
+
+
+@pytest.mark.parametrize(
+  ('prompt', 'completion', 'text'),
+  [
+    ('Q: 1?\nA:', '2.', ' 2.'),
+    ('Q: 1?\nA:', ' 2. \n', ' 2.'),
+    # Code: blanks mean something.
+    ('def f(n):\n', '    return n\n', '    return n'),
+    ('Write f.\n', 'def f(n):\n  return n\n', 'def f(n):\n  return n'),
+  ],
+)
+def test_blanks_at_the_seam(prompt, completion, text):
+  assert data._joined(data.Example(prompt, completion)) == text
+
+
+def test_an_example_asks_as_the_evaluation_does(tmp_path):
+  path = _write(
+    tmp_path / 'rows.jsonl', [{'question': 'a?', 'answer': '#### 4'}]
+  )
+  task = tasks.load('gsm8k', path)
+  (problem,) = task.problems('train')
+  assert data.example(task, problem, 'x').prompt == task.prompt('a?')
+  assert data.example(task, problem, 'x', chat=True).prompt == task.ask('a?')

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from wcse_jax import errors
-from wcse_jax.sft import data, grid, settings, train
+from wcse_jax.sft import data, grid, settings, train, watch
 
 
 _RATES = (1e-5, 3e-2, 1e-3)
@@ -70,3 +70,22 @@ def test_a_grid_that_cannot_be_chosen_from_is_refused(
   with pytest.raises(errors.InputError, match=said):
     grid.run(dataclasses.replace(config, **fields), str(tmp_path / 'run'))
   assert not (tmp_path / 'run').exists()
+
+
+def test_a_rate_that_diverges_is_not_taken(config, tmp_path, monkeypatch):
+  real = train.run
+
+  def run(one, folder):
+    if one.optimizer.learning_rate == 3e-2:
+      raise watch.Diverged('training diverged: loss nan at step 1.')
+    return real(one, folder)
+
+  monkeypatch.setattr(train, 'run', run)
+  result = grid.run(config, str(tmp_path / 'run'))
+  assert result['rates']['0.03'] is None
+  assert result['learning_rate'] == 1e-3
+  monkeypatch.setattr(
+    train, 'run', lambda *_: (_ for _ in ()).throw(watch.Diverged('all'))
+  )
+  with pytest.raises(errors.InputError, match='all'):
+    grid.run(config, str(tmp_path / 'other'))

@@ -54,6 +54,7 @@ def _trained(model, steps=3):
   return nnx.merge(graph, params, frozen), losses, frozen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('family', ['gemma3', 'gemma4_dense', 'qwen2'])
 def test_fresh_adapters_change_nothing(family, goldens):
   folder = goldens[family].folder
@@ -65,7 +66,7 @@ def test_fresh_adapters_change_nothing(family, goldens):
   ('base', 'scan'),
   [
     ('', False),
-    ('int8', True),
+    pytest.param('int8', True, marks=pytest.mark.slow),
     pytest.param('', True, marks=pytest.mark.slow),
     pytest.param('int8', False, marks=pytest.mark.slow),
   ],
@@ -98,6 +99,7 @@ def test_a_merged_model_is_exported_and_loaded(goldens, tmp_path):
   np.testing.assert_allclose(_logits(found), want, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_adapters_are_split_over_the_mesh_and_give_the_same(goldens):
   folder = goldens['gemma2'].folder
   one, one_losses, _ = _trained(_load(folder)[0])

@@ -10,11 +10,11 @@ from wcse_jax.sft import loss
 _B, _T, _D, _V = 8, 12, 16, 192
 _MESHES = (
   '',
-  'data=8',
-  'fsdp=8',
-  'tensor=8',
   'data=2,fsdp=2,tensor=2',
-  'fsdp=4,tensor=2',
+  *(
+    pytest.param(mesh, marks=pytest.mark.slow)
+    for mesh in ('data=8', 'fsdp=8', 'tensor=8', 'fsdp=4,tensor=2')
+  ),
 )
 
 
@@ -165,3 +165,25 @@ def test_prompts_and_padding_cost_nothing(given):
   want = loss.total(head, x_BTD, table_VD, None, labels_BT, weights_BT)
   assert got[1] == want[1]
   assert np.isfinite(got[1])
+
+
+@pytest.mark.parametrize('mesh', ['', 'fsdp=2'])
+def test_states_that_bear_no_loss_may_be_as_large_as_they_like(
+  given, monkeypatch, mesh
+):
+  """What fills a chunk up has logits beyond what `exp` can hold."""
+  monkeypatch.setattr(loss, '_WORDS', 64)
+  x_BTD, table_VD, labels_BT, weights_BT = given
+  large_BTD = jnp.where(weights_BT[..., None] == 0, 100 * x_BTD, x_BTD)
+  devices = sharding.make_mesh(mesh, jax.devices()[:2]) if mesh else None
+  head = loss.Head(room=64 * 4 * 64, mesh=devices)
+  for arguments in ((0,), (0, 1)):
+    slopes = jax.jit(
+      jax.grad(
+        lambda x, table: loss.total(
+          head, x, table, None, labels_BT, weights_BT
+        )[0],
+        arguments,
+      )
+    )(large_BTD, table_VD)
+    assert all(np.all(np.isfinite(slope)) for slope in slopes)

@@ -26,6 +26,13 @@ _GOOD = settings.SftConfig(checkpoint='model', train='rows.jsonl')
       'accumulate: wanted a divisor of batch_size=8; got 3',
     ),
     ({'validation_problems': 5}, 'task: wanted a task'),
+    ({'validation_problems': -1}, 'validation_problems: wanted a count >= 0'),
+    (
+      {'validation_problems': 5, 'task': 'arith', 'validation': 'rows'},
+      'validation: wanted a file or validation_problems; got both',
+    ),
+    ({'steps': -5}, 'steps: wanted steps or epochs above 0; got steps=-5'),
+    ({'epochs': math.inf}, 'steps: wanted steps or epochs above 0'),
     ({'remat': 'some'}, 'remat: wanted one of none, dots, attention, full'),
     ({'attention': 'x'}, 'attention: wanted one of nothing, plain, splash'),
     ({'long': 'x'}, 'long: wanted one of drop, truncate'),

@@ -292,6 +292,7 @@ def test_what_is_worked_out_again_changes_nothing(tiny, batch, remat, scan):
   _close(found[1][0], found[0][0])
 
 
+@pytest.mark.slow
 def test_less_is_kept_for_the_backward_pass(goldens, batch):
   """Policies keep less the further down they stand."""
   model, _ = checkpoints.load(str(goldens['gemma3'].folder))
@@ -341,6 +342,7 @@ def test_bfloat16_works_on_float32_weights(tiny, split, batch, gradients):
     )
 
 
+@pytest.mark.slow
 def test_weights_and_state_are_kept_in_what_is_asked(tiny, batch):
   optimizer = dataclasses.replace(_CONFIG.optimizer, state_dtype='bfloat16')
   config = dataclasses.replace(_CONFIG, optimizer=optimizer)

@@ -1,4 +1,5 @@
 import json
+import math
 import pathlib
 
 import jax
@@ -225,3 +226,36 @@ def test_what_was_damaged_after_it_was_found_is_not_loaded(folder):
   _flip(_data(folder, 6))
   with pytest.raises(errors.InputError, match='damaged or removed'):
     store.load(6, _tree(0))
+
+
+def test_whatever_is_damaged_there_is_one_to_go_on_from(tmp_path):
+  """The best of then is kept with each of the newest."""
+
+  def best(scores):
+    return max(scores, key=scores.get)
+
+  scores = {}
+  with _open(tmp_path / 'checkpoints', best) as store:
+    for step, score in ((10, 0.5), (20, 0.6), (30, 0.4), (40, 0.3), (50, 0.7)):
+      scores[step] = score
+      store.save(step, _tree(step), scores, 0.0)
+  _flip(_data(tmp_path / 'checkpoints', 50))
+  assert _open(tmp_path / 'checkpoints', best).newest()[0] == 40
+
+
+def test_a_score_that_is_not_finite_is_the_worst(tmp_path):
+  with _open(tmp_path / 'checkpoints') as store:
+    store.save(1, _tree(1), {1: -math.inf}, 0.0)
+  assert _open(tmp_path / 'checkpoints').newest()[1] == {1: -math.inf}
+
+
+def test_a_full_disk_is_an_error_of_the_system(tmp_path, monkeypatch):
+  def full(*_):
+    raise ValueError('OUT_OF_RANGE: Error writing: No space left on device')
+
+  kind = stores.ocp.StandardCheckpointer
+  with _open(tmp_path / 'checkpoints') as store:
+    with monkeypatch.context() as patch:
+      patch.setattr(kind, 'save', full)
+      with pytest.raises(OSError, match='00000001: could not be written: OUT'):
+        store.save(1, _tree(1), {}, 0.0)

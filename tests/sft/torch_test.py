@@ -24,7 +24,7 @@ _FAMILIES = (
   'qwen2',
   'llama',
 )
-_QUICK = ('gemma2', 'qwen2')
+_QUICK = ('gemma2',)
 
 
 @pytest.fixture(scope='module')

@@ -240,6 +240,7 @@ def test_a_damaged_best_checkpoint_is_made_again(
   _same(folder, result, done)
 
 
+@pytest.mark.slow
 def test_a_process_killed_with_signal_9_is_resumed(config, done, tmp_path):
   folder = tmp_path / 'run'
   process = _alone(
@@ -490,6 +491,7 @@ def test_a_run_goes_on_from_every_step(config, tmp_path, monkeypatch):
     shutil.rmtree(other)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_on_another_mesh(config, done, tmp_path, monkeypatch):
   folder = tmp_path / 'run'
   _killed(config, folder, monkeypatch, 6, behind=True)
@@ -524,28 +526,22 @@ def test_a_step_that_is_not_finite_is_skipped_where_asked(
   assert all(row['loss'] is not None for i, row in enumerate(rows) if i != 1)
 
 
-def test_the_numbers_of_a_run_go_to_tensorboard_and_a_trace(
-  config, tmp_path, monkeypatch
-):
+def test_the_numbers_of_a_run_go_to_tensorboard_and_a_trace(config, tmp_path):
   folder = tmp_path / 'run'
-  train.run(
-    dataclasses.replace(config, validation='', steps=6, profile=2), str(folder)
-  )
+  short = dataclasses.replace(config, validation='', steps=6)
+  # On a process of its own: the profiler would end one that has loaded libtpu.
+  process = _alone([*_command(short, folder), '--profile=2'])
+  assert process.wait() == 0
   rows = [
     json.loads(line)
     for line in (folder / 'metrics.jsonl').read_text().splitlines()
   ]
   assert [row['step'] for row in rows] == list(range(1, 7))
-  for row in rows:
-    assert set(row) == {
-      'name',
-      'step',
-      'loss',
-      'gradient_norm',
-      'targets',
-      'learning_rate',
-      *_TIMED,
-    }
+  names = {'name', 'step', 'loss', 'gradient_norm', 'targets', 'learning_rate'}
+  # The first step compiled: it has no speed.
+  assert set(rows[0]) == {*names, 'memory_bytes'}
+  for row in rows[1:]:
+    assert set(row) == {*names, *_TIMED}
     assert 0 < row['mfu'] < 1
     assert row['learning_rate'] == pytest.approx(4e-2)
   (events,) = (folder / 'tensorboard').iterdir()
@@ -659,3 +655,24 @@ def test_two_processes_are_stopped_at_one_step_and_go_on_as_one(
   assert result['steps'] == _STEPS
   for row, want in zip(_metrics(folder), _metrics(done[0]), strict=True):
     assert row['loss'] == pytest.approx(want['loss'], abs=1e-2)
+
+
+@pytest.mark.slow
+def test_a_stop_has_time_to_save(config, done, tmp_path):
+  """A checkpoint that takes longer than other stops are given."""
+  folder = tmp_path / 'run'
+  slow = (
+    'import runpy, sys, time; from wcse_jax.sft import store; '
+    'real = store.Store._finish; '
+    'store.Store._finish = lambda self, step, *rest: '
+    '(time.sleep(0 if step < 4 else 10), real(self, step, *rest)); '
+    'sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name="__main__")'
+  )
+  process = _alone(['-c', slow, *_command(config, folder)])
+  while not (folder / 'checkpoints' / '00000003.json').exists():
+    assert process.poll() is None
+    time.sleep(0.005)
+  process.send_signal(signal.SIGTERM)
+  assert process.wait() == 75
+  steps = [int(p.stem) for p in (folder / 'checkpoints').glob('*.json')]
+  assert max(steps) > 3

@@ -48,13 +48,14 @@ def test_speed_counts_what_the_tokens_need(hf_rows, monkeypatch):
   want = budget.training_flops(config, 9, logits=5)
   want += budget.training_flops(config, 5, logits=4)
   assert speed.flops(rows) == want
-  clock = iter((100.0, 100.5))
+  clock = iter((100.0, 100.5, 101.0))
   monkeypatch.setattr(watch.time, 'perf_counter', lambda: next(clock))
   speed.restart()
-  found = speed.step(rows)
+  found = speed.step(rows, timed=True)
   assert found['tokens_per_second'] == pytest.approx(28)
   assert found['mfu'] == pytest.approx(want / 0.5 / 2e9)
   assert found['memory_bytes'] > 1 << 20
+  assert set(speed.step(rows, timed=False)) == {'memory_bytes'}
 
 
 def test_a_stop_is_noticed_and_obeyed_later():

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from wcse_jax import budget, sharding
 from wcse_jax.aot import figures, programs, slices, traffic
+from wcse_jax.checkpoints import weights
 from wcse_jax.kernels import train as kernels
 from wcse_jax.models import config as model_config
 from wcse_jax.models import transformer
@@ -48,6 +49,7 @@ class Trainer:
     Raises:
       InputError: if the mesh does not divide the model.
     """
+    weights.check_mesh(config, mesh)
     self._mesh = mesh
     self._asked = asked
     c = asked.lora
@@ -95,11 +97,11 @@ class Trainer:
       )
       for name in (names if asked.packing else names[:2])
     }
-    weights = programs.size(self._params) + programs.size(self._frozen)
+    held = programs.size(self._params) + programs.size(self._frozen)
     return programs.compiled(
       step.train,
       (self._params, state, self._frozen, batch),
-      weights,
+      held,
       programs.size(state),
       graph=self._graph,
       recipe=recipe,

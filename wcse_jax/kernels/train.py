@@ -41,6 +41,10 @@ def chosen(name: str, mesh: Mesh | None, length: int, widths: set[int]) -> str:
       f'heads of width {_LANES // 2} or such a multiple; got length {length} '
       f'and width {sharding.any_of(sorted(widths))}.'
     )
+  if name == 'splash' and sharding.platform(mesh) != 'tpu':
+    raise errors.InputError(
+      f'attention: splash wants a TPU; got a {sharding.platform(mesh).upper()}.'
+    )
   if name:
     return '' if name == 'plain' else name
   return 'splash' if fits and sharding.platform(mesh) == 'tpu' else ''

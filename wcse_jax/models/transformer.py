@@ -429,9 +429,12 @@ class Transformer(nnx.Module):
       for block, part in zip(stack.blocks, before, strict=True):
         if not block.layer.shares_kv:
           K, H = block.layer.num_kv_heads, block.layer.head_dim
+          # As `Layers.attend_sequence` leaves them.
+          plain = scene[block.layer.kind].kernel is None
+          v_shape = (B, K, H, T) if plain else (B, T, K, H)
           fresh = {
             'k': jnp.zeros((B, T, K, H), self.cache_dtype),
-            'v': jnp.zeros((B, K, H, T), self.cache_dtype),
+            'v': jnp.zeros(v_shape, self.cache_dtype),
           }
           first = jax.tree.map(lambda whole: whole[0], part)
           carried[block.layer.kind] = (fresh, first)

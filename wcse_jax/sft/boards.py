@@ -30,7 +30,7 @@ class Metrics:
 
       self._board = tensorboardX.SummaryWriter(
         storage.join(workdir, 'tensorboard'),
-        purge_step=start + 1 if start else None,
+        purge_step=start + 1,
         flush_secs=10,
       )
 

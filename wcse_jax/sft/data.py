@@ -144,10 +144,10 @@ def example(
     task: lays out prompt and completion.
     problem: what is asked.
     text: the solution.
-    chat: whether the question goes into a chat template, as it is.
+    chat: whether the prompt is what a user says to a chat model.
   """
-  prompt = problem.question if chat else task.prompt(problem.question)
-  return Example(prompt, task.completion(text))
+  ask = task.ask if chat else task.prompt
+  return Example(ask(problem.question), task.completion(text))
 
 
 def write(path: str, examples: Sequence[Example]) -> None:
@@ -170,9 +170,10 @@ def encode(
   """Returns the examples as tokens, and how many were left out or cut.
 
   Prompt and completion are encoded apart and joined, so that no merge crosses
-  the seam.  The completion is the stripped text and an end token, which is a
-  target: of a plain prompt a space comes first, and the end of a text last; in
-  a chat the end of the turn.
+  the seam.  An end token is a target, too: of a plain prompt that which ends a
+  text, in a chat that which ends a turn.  Blanks at the end of a completion go,
+  and in a chat those before it.  Of a plain prompt they stay, as code may begin
+  with some; where neither has one at the seam, a space is put there.
 
   Args:
     examples: as text.
@@ -196,15 +197,15 @@ def encode(
     )
   else:
     prompts = tokenizer.prompts([e.prompt for e in examples])
-  end, seam = (tokenizer.turn_end(), '') if chat else (tokenizer.end_id, ' ')
-  texts = [e.completion.strip() for e in examples]
-  completions = tokenizer.encode_all([f'{seam}{text}' for text in texts])
+  end = tokenizer.turn_end() if chat else tokenizer.end_id
+  texts = [e.completion.strip() if chat else _joined(e) for e in examples]
+  completions = tokenizer.encode_all(texts)
   found = []
   counts = dict.fromkeys(('empty', 'long', 'truncated'), 0)
   parts = zip(prompts, texts, completions, strict=True)
   for number, (prompt, text, completion) in enumerate(parts, 1):
     row = Encoded((*prompt, *completion, end), len(prompt), number)
-    if not text:
+    if not text.strip():
       counts['empty'] += 1
       continue
     if len(row.tokens) > max_length:
@@ -232,6 +233,13 @@ def encode(
       counts['truncated'],
     )
   return found, counts
+
+
+def _joined(example: Example) -> str:
+  """Returns a completion as it follows a plain prompt."""
+  text = example.completion.rstrip()
+  apart = text[:1].isspace() or example.prompt[-1:].isspace()
+  return text if apart else f' {text}'
 
 
 def check_apart(

@@ -1,10 +1,13 @@
 """A grid of learning rates: the one that is best on validation is kept."""
 
 import dataclasses
+import math
 from typing import Any
 
+from absl import logging
+
 from wcse_jax import processes, runlog, storage
-from wcse_jax.sft import settings, train
+from wcse_jax.sft import settings, train, watch
 
 
 @processes.failing()
@@ -14,8 +17,8 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
   Each rate has a run folder `workdir/rate-RATE/` of its own, which a killed
   grid goes on from; the model of the one with the best score, of equals the
   first, goes to `workdir/model/`, and what `train.run` returns of it to
-  `workdir/training.json`.  There, `rates` has the score of each, and FLOPs and
-  chip-seconds are those of all.
+  `workdir/training.json`.  There, `rates` has the score of each, None for one
+  that diverged, and FLOPs and chip-seconds are those of all that did not.
 
   Raises:
     InputError, Stopped: as `train.run`.
@@ -27,15 +30,26 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
   for rate in config.learning_rates:
     optimizer = dataclasses.replace(config.optimizer, learning_rate=rate)
     one = dataclasses.replace(config, optimizer=optimizer, learning_rates=())
-    found[rate] = train.run(one, _folder(workdir, rate))
+    try:
+      found[rate] = train.run(one, _folder(workdir, rate))
+    except watch.Diverged as error:
+      logging.warning('learning rate %g: %s', rate, error)
+      last = error
+  if not found:
+    raise last
   scores = {
     rate: result['scores'][str(result['best_step'])]
     for rate, result in found.items()
   }
-  chosen = max(config.learning_rates, key=lambda rate: scores[rate])
+
+  def worth(rate: float) -> float:
+    score = scores.get(rate)
+    return -math.inf if score is None else score
+
+  chosen = max(found, key=worth)
   result = found[chosen] | {
     'learning_rate': chosen,
-    'rates': {f'{rate:g}': score for rate, score in scores.items()},
+    'rates': {f'{rate:g}': scores.get(rate) for rate in config.learning_rates},
   }
   for name in ('flops', 'chip_seconds'):
     result[name] = sum(one[name] for one in found.values())

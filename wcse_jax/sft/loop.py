@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from wcse_jax import errors, meter, processes, sharding, storage
+from wcse_jax import meter, processes, sharding, storage
 from wcse_jax.sft import batches, boards, settings, watch
 from wcse_jax.sft import step as steps
 from wcse_jax.sft import store as stores
@@ -20,6 +20,8 @@ from wcse_jax.sft import store as stores
 
 # Steps that may be on the device before the host fetches their metrics.
 _AHEAD = 2
+# Steps in a row that may be skipped.
+_SKIPS = 10
 # Steps of a process before those that the profiler traces.
 _WARM = 3
 
@@ -71,6 +73,7 @@ class Loop:
       self._params, self._optimizer = self._loaded(self._at)
     self._flying: list[tuple[int, Any]] = []
     self._stopping = False
+    self._skipped = 0
 
   def run(self) -> tuple[Any, int]:
     """Returns (the best of what is trained, its step).
@@ -105,7 +108,7 @@ class Loop:
         self._step(batch, stop.asked)
         if began is None:
           # The first step may compile: the clock starts behind it.
-          jax.block_until_ready(self._params)
+          self._land(0, timed=False)
           began = time.perf_counter()
           self.speed.restart()
         trace.after(self._at, self._params)
@@ -122,6 +125,8 @@ class Loop:
           if self._at not in saves:
             self._save()
           self._store.wait()
+          # Who leaves first would end the others' saving.
+          processes.meet('sft-stopped')
           stop.obey(self._at)
       self._store.wait()
     chosen = best(self.scores)
@@ -140,16 +145,21 @@ class Loop:
       leaf.delete()
     return self._store.load(step, shapes)
 
+  def release(self) -> None:
+    """Gives up all weights and state, which others may still hold."""
+    self._params = self._optimizer = self.frozen = None
+
   def _newest(self) -> tuple[int, dict[int, float], float]:
     """Returns where to go on, the same in all processes."""
     found: Any = None
     if processes.first():
       at, scores, seconds = self._store.newest()
-      found = [at, {str(k): v for k, v in scores.items()}, seconds]
+      found = [at, stores.plain(scores), seconds]
     at, scores, seconds = json.loads(
       processes.tell('sft-newest', json.dumps(found))
     )
-    return at, {int(k): v for k, v in scores.items()}, seconds
+    scores = {int(k): -math.inf if v is None else v for k, v in scores.items()}
+    return at, scores, seconds
 
   def _step(self, batch: dict[str, np.ndarray], asked: bool) -> None:
     """Dispatches one step; fetches the metrics of one that is over."""
@@ -173,22 +183,28 @@ class Loop:
     self._flying.append((self._at, values))
     self._land(_AHEAD)
 
-  def _land(self, keep: int) -> None:
-    """Fetches the metrics of all but the last `keep` steps."""
+  def _land(self, keep: int, *, timed: bool = True) -> None:
+    """Fetches the metrics of all but the last `keep` steps.
+
+    Args:
+      keep: how many to leave.
+      timed: whether they took no longer than the others.
+    """
     while len(self._flying) > keep:
       number, values = self._flying.pop(0)
       values = {k: float(v) for k, v in jax.device_get(values).items()}
       # All processes see the same, at the same step.
       self._stopping |= bool(values.pop('stop', 0.0))
-      values['learning_rate'] = float(self._rates(number - 1))
+      # Optax does not count the steps that were skipped.
+      values['learning_rate'] = float(self._rates(int(values.pop('count'))))
       self._look(number, values)
-      values |= self.speed.step(self._sequences(number - 1))
+      values |= self.speed.step(self._sequences(number - 1), timed=timed)
       self._metrics.write(number, **values)
       self._progress.update(
         number,
         loss=values['loss'],
-        tokens_per_s=values['tokens_per_second'],
-        mfu=values['mfu'],
+        tokens_per_s=values.get('tokens_per_second', 0.0),
+        mfu=values.get('mfu', 0.0),
       )
 
   def _look(self, number: int, values: dict[str, float]) -> None:
@@ -198,11 +214,13 @@ class Loop:
     rate = config.optimizer.learning_rate
     bad = watch.nonfinite(values, number, numbers, rate)
     if bad is None:
+      self._skipped = 0
       if self._losses.spike(values['loss']):
         watch.spiked(values['loss'], number, numbers)
       return
-    if config.nonfinite == 'stop':
-      raise errors.InputError(bad)
+    self._skipped += 1
+    if config.nonfinite == 'stop' or self._skipped >= _SKIPS:
+      raise watch.Diverged(bad)
     logging.warning('%s  The step was skipped.', bad)
 
   def _sequences(self, step: int) -> Sequence[Any]:
@@ -214,9 +232,13 @@ class Loop:
     ]
 
   def _score(self) -> None:
-    self.scores[self._at] = self._judge.score(
+    score = self._judge.score(
       self.graph, self._params, self.frozen, self._at, self._recipe
     )
+    # Of several processes the first one's counts: answers are graded against
+    # the clock, too.
+    score = float(processes.tell('sft-score', repr(score)))
+    self.scores[self._at] = score if math.isfinite(score) else -math.inf
 
   def _save(self) -> None:
     # First the numbers: the steps before a checkpoint are not done again.
@@ -269,5 +291,4 @@ def _flag(asked: bool, mesh) -> jax.Array:
 
 def best(scores: dict[int, float]) -> int:
   """Returns the step of the highest score; of equals the first."""
-  finite = {k: v if not math.isnan(v) else -math.inf for k, v in scores.items()}
-  return max(sorted(finite), key=lambda step: finite[step])
+  return max(sorted(scores), key=lambda step: scores[step])

@@ -85,7 +85,8 @@ def add(
 def merge(model: transformer.Transformer) -> None:
   """Adds every adapter to its matrix, and removes it.
 
-  Matrices in int8 become floats of the model's dtype.
+  Matrices in int8 become floats of the model's dtype, in the host's memory
+  where one process has all of them: the device may have no room.
   """
   for block in _blocks(model):
     for name in TARGETS:
@@ -126,8 +127,11 @@ def _replace(model, module, name: str, whole: jax.Array) -> None:
   """Sets a matrix to floats of the model's dtype, without a scale."""
   old = getattr(module, name)
   dtype = model.dtype if old.dtype == jnp.int8 else old.dtype
+  whole = whole.astype(dtype)
+  if old.dtype == jnp.int8 and whole.is_fully_addressable:
+    whole = jax.device_put(whole, jax.local_devices(backend='cpu')[0])
   param = nnx.Param(
-    whole.astype(dtype),
+    whole,
     letters=old.get_metadata('letters'),
     start=old.get_metadata('start'),
   )

@@ -258,7 +258,8 @@ def _hits(words: _Words, labels_C):
 
 def _slope(head: Head, logits_CW, words, labels_C, weights_C, norm_C):
   """Returns the slope of the objective before scale and soft cap."""
-  share_CW = jnp.exp(logits_CW - norm_C[:, None])
+  # At most 1; of a filler, whose denominator is not known, else infinite.
+  share_CW = jnp.exp(jnp.minimum(logits_CW - norm_C[:, None], 0))
   rise_C = weights_C * (1 + 2 * head.z_loss * norm_C)
   slope_CW = share_CW * rise_C[:, None]
   slope_CW -= jnp.where(_hits(words, labels_C), weights_C[:, None], 0)

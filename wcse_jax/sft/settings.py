@@ -1,6 +1,7 @@
 """What a fine-tuning run is asked for.  No jax here."""
 
 import dataclasses
+import math
 
 from wcse_jax import errors
 from wcse_jax import selection as selections
@@ -203,10 +204,19 @@ class SftConfig:
     for field in ('checkpoint', 'train'):
       if not getattr(self, field):
         raise errors.InputError(f'{field}: wanted a path; got nothing.')
-    if self.steps <= 0 and self.epochs <= 0:
+    if self.steps < 0 or not (self.steps or 0 < self.epochs < math.inf):
       raise errors.InputError(
         'steps: wanted steps or epochs above 0; '
         f'got steps={self.steps}, epochs={self.epochs}.'
+      )
+    if self.validation_problems < 0:
+      raise errors.InputError(
+        'validation_problems: wanted a count >= 0; got '
+        f'{self.validation_problems}.'
+      )
+    if self.validation and self.validation_problems:
+      raise errors.InputError(
+        'validation: wanted a file or validation_problems; got both.'
       )
     for field in ('batch_size', 'accumulate', 'max_length', 'checkpoints'):
       if getattr(self, field) < 1:

@@ -11,6 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from wcse_jax import sharding
+from wcse_jax.models import cache as caches
 from wcse_jax.models import transformer
 from wcse_jax.sft import loss, settings
 
@@ -156,7 +157,11 @@ def merged(graph, params, frozen, dtype: str) -> transformer.Transformer:
   def cast(p):
     return p.astype(dtype) if jnp.issubdtype(p.dtype, jnp.floating) else p
 
-  return nnx.merge(graph, *jax.tree.map(cast, (params, frozen)))
+  model = nnx.merge(graph, *jax.tree.map(cast, (params, frozen)))
+  if model.keys_last:
+    kind = caches.dtype_on(sharding.platform(model.mesh), dtype)
+    model.cache_dtype = jnp.dtype(kind)
+  return model
 
 
 def losses(
@@ -282,8 +287,8 @@ def train(
   A loss or a gradient that is not finite changes neither of them.
 
   Metrics: `loss` (nats a target token), `gradient_norm` before clipping,
-  `targets` (tokens); and `stop`, the largest of the numbers of that name in the
-  batch, if there are some.
+  `targets` (tokens), `count` (steps before that changed something); and `stop`,
+  the largest of the numbers of that name in the batch, if there are some.
   """
   batch = dict(batch)
   stop = batch.pop('stop', None)
@@ -291,6 +296,7 @@ def train(
   slope = placed(slope, mesh)
   norm = optax.tree.norm(slope)
   good = jnp.isfinite(value) & jnp.isfinite(norm)
+  done = optax.tree_utils.tree_get_all_with_path(optimizer, 'count')[0][1]
   updates, state = recipe.transform().update(slope, optimizer, params)
   changed = optax.apply_updates(params, updates)
   params, optimizer = jax.tree.map(
@@ -299,6 +305,7 @@ def train(
     (params, optimizer),
   )
   metrics = {'loss': value, 'gradient_norm': norm, 'targets': count}
+  metrics['count'] = done
   if stop is not None:
     metrics['stop'] = jnp.max(stop)
   return placed(params, mesh), placed(optimizer, mesh), metrics

@@ -4,14 +4,16 @@ Orbax restores flipped bytes in silence, so a step counts only if every file has
 the sha256 of its manifest, which is written last and holds its own.
 
 Arrays are copied when `save` is called, and written while training goes on.
-The newest three stay, so that there is one whatever happens to another, and the
-best.
+The newest three stay, each with the best of all up to it, so that there is one
+to go on from whatever happens to another.
 """
 
 import concurrent.futures
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -62,7 +64,8 @@ class Store:
     finally:
       self._thread.shutdown()
       if self._writer is not None:
-        self._writer.close()
+        with _writing(self.folder):
+          self._writer.close()
 
   def save(
     self, step: int, tree: Any, scores: dict[int, float], seconds: float
@@ -86,7 +89,13 @@ class Store:
     processes.meet('sft-save')
     if self._writer is None:
       self._writer = ocp.StandardCheckpointer()
-    self._writer.save(storage.absolute(folder), _named(tree))
+      if processes.first():
+        # What stops left of checkpoints that were not finished.
+        for name in storage.names(self.folder):
+          if '.orbax-checkpoint-tmp' in name:
+            storage.remove_folder(storage.join(self.folder, name))
+    with _writing(folder):
+      self._writer.save(storage.absolute(folder), _named(tree))
     self._pending = self._thread.submit(
       self._finish, step, dict(scores), seconds
     )
@@ -102,22 +111,26 @@ class Store:
       pending.result()
 
   def _finish(self, step: int, scores: dict[int, float], seconds: float):
-    self._writer.wait_until_finished()
+    with _writing(self._path(step)):
+      self._writer.wait_until_finished()
     if not processes.first():
       return
     manifest = {
       'fingerprint': self._fingerprint,
       'seconds': seconds,
-      'scores': {str(k): v for k, v in scores.items()},
+      'scores': plain(scores),
       'files': self._hashes(self._path(step)),
     }
     storage.publish_json(
       self._path(step) + '.json', manifest | {'sha256': _sha256(manifest)}
     )
-    kept = {*self._steps()[-_NEWEST:], step}
-    if scores:
-      kept.add(self._best(scores))
-    for old in set(self._steps()) - kept:
+    good = [s for s in self._steps() if s <= step and self._manifest(s)]
+    kept = set(good[-_NEWEST:])
+    for newest in tuple(kept):
+      before = {s: score for s, score in scores.items() if s <= newest}
+      if before:
+        kept.add(self._best(before))
+    for old in set(good) - kept:
       # First the manifest: without it the rest does not count.
       storage.remove(self._path(old) + '.json')
       storage.remove_folder(self._path(old))
@@ -132,7 +145,10 @@ class Store:
       needed = step
       if self._good(step):
         manifest = self._manifest(step)
-        scores = {int(k): v for k, v in manifest['scores'].items()}
+        scores = {
+          int(k): -math.inf if v is None else v
+          for k, v in manifest['scores'].items()
+        }
         needed = self._best(scores) if scores else step
         if self._good(needed):
           return step, scores, manifest['seconds']
@@ -201,9 +217,27 @@ class Store:
     }
 
 
+def plain(scores: dict[int, float]) -> dict[str, float | None]:
+  """Returns scores as JSON holds them: None for one that is not finite."""
+  return {
+    str(step): score if math.isfinite(score) else None
+    for step, score in sorted(scores.items())
+  }
+
+
 def shapes(tree: Any) -> Any:
   """Returns a tree's shapes, dtypes and shardings, without its arrays."""
   return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+
+
+@contextlib.contextmanager
+def _writing(folder: str) -> Iterator[None]:
+  """Turns what Orbax raises where a disk is full into an OSError."""
+  try:
+    yield
+  except (ValueError, RuntimeError) as error:
+    text = ' '.join(str(error).split())[:200]
+    raise OSError(f'{folder}: could not be written: {text}') from error
 
 
 def check(folder: str, want: dict[str, Any], have: dict[str, Any]) -> None:

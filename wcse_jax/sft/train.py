@@ -12,6 +12,7 @@ from flax import nnx
 from wcse_jax import (
   checkpoints,
   errors,
+  machine,
   processes,
   runlog,
   sharding,
@@ -34,6 +35,10 @@ _FREE = (
   'mesh',
   'profile',
   'learning_rates',
+  'nonfinite',
+  'remat',
+  'accumulate',
+  'attention',
 )
 
 
@@ -51,10 +56,17 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
     Stopped: if a stop was asked for; what was done is saved.
   """
   config.validate()
+  if config.profile:
+    machine.check_profiler()
   mesh = sharding.make_mesh(config.mesh)
-  _check_batch(config, mesh)
+  check_batch(config, mesh)
   tokenizer = checkpoints.read_tokenizer(config.checkpoint)
   architecture = checkpoints.read_config(checkpoints.resolve(config.checkpoint))
+  if config.max_length > architecture.max_positions:
+    raise errors.InputError(
+      f'max_length: wanted at most the {architecture.max_positions} positions '
+      f'of the model; got {config.max_length}.'
+    )
   attention = _attention(config, architecture, mesh)
   chat = inputs.by_template(tokenizer, config.chat)
   examples, selected = data.read(
@@ -76,6 +88,9 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
   if storage.exists(done):
     result = storage.read_json(done)
     stores.check(workdir, identity, result['fingerprint'])
+    if processes.first():
+      # Left by a run that was killed as it ended.
+      storage.remove_folder(storage.join(workdir, 'checkpoints'))
     return result
   stream = batches.Stream(
     rows,
@@ -105,7 +120,7 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
       'steps': total,
       'best_step': chosen,
       'chosen_by': judged.metric,
-      'scores': {str(k): v for k, v in sorted(trained.scores.items())},
+      'scores': stores.plain(trained.scores),
       'examples': len(rows),
       'selection': selected,
       'dropped': dropped['empty'] + dropped['long'],
@@ -173,6 +188,8 @@ def _attention(config: settings.SftConfig, architecture, mesh) -> str:
 def _export(config, trained, params, tokenizer, workdir, chat: bool) -> None:
   """Writes the best model, adapters merged, as a Hugging Face folder."""
   model = nnx.merge(trained.graph, params, trained.frozen)
+  # Room for what is merged.
+  trained.release()
   if config.lora.rank:
     lora.merge(model)
   model.dtype = jnp.dtype(
@@ -204,7 +221,8 @@ def ledger_row(result: dict[str, Any], name: str) -> dict[str, Any]:
   }
 
 
-def _check_batch(config: settings.SftConfig, mesh) -> None:
+def check_batch(config: settings.SftConfig, mesh) -> None:
+  """Raises InputError if the mesh does not divide the batch."""
   parts = mesh.shape['data'] * mesh.shape['fsdp']
   if config.batch_size % (parts * config.accumulate):
     raise errors.InputError(

@@ -1,6 +1,7 @@
 """What is noticed while a run trains: bad numbers, spikes, speed, stops."""
 
 import collections
+import contextlib
 import math
 import resource
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 import jax
 from absl import logging
 
-from wcse_jax import budget, errors, machine
+from wcse_jax import budget, cli, errors, machine
 from wcse_jax.models import config as model_config
 
 
@@ -24,6 +25,10 @@ _LAST, _FEWEST, _DEVIATIONS, _NATS = 64, 16, 8.0, 0.5
 _SPREAD = 1.4826
 # Examples that a message names.
 _NAMED = 16
+
+
+class Diverged(errors.InputError):
+  """A loss or a gradient is not finite."""
 
 
 class Losses:
@@ -121,8 +126,10 @@ class Speed:
       total += self._flops[key]
     return total
 
-  def step(self, sequences) -> dict[str, float]:
+  def step(self, sequences, *, timed: bool) -> dict[str, float]:
     """Returns the figures of a step that has just ended.
+
+    A step that is not timed, as it compiled, has none of speed.
 
     `tokens_per_second` counts no padding; `mfu` is the FLOPs that the tokens
     need (see `budget.training_flops`), over time and matrix rate.
@@ -130,6 +137,8 @@ class Speed:
     now = time.perf_counter()
     took, self._since = now - self._since, now
     tokens = sum(len(row.tokens) for row in sequences)
+    if not timed:
+      return {'memory_bytes': memory()}
     return {
       'step_seconds': took,
       'tokens_per_second': tokens / took,
@@ -157,8 +166,10 @@ class Stops:
   def __init__(self):
     self.asked = False
     self._before: dict[int, Any] = {}
+    self._stack = contextlib.ExitStack()
 
   def __enter__(self) -> 'Stops':
+    self._stack.enter_context(cli.saving())
     # Only there can handlers be set, and only there do signals arrive.
     if threading.current_thread() is threading.main_thread():
       for number in (signal.SIGTERM, signal.SIGINT):
@@ -166,6 +177,7 @@ class Stops:
     return self
 
   def __exit__(self, *exception: object) -> None:
+    self._stack.close()
     for number, handler in self._before.items():
       signal.signal(number, handler)
 
