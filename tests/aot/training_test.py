@@ -188,12 +188,13 @@ def test_a_mesh_is_chosen_that_splits_the_weights(small):
   assert training.choose_mesh(16, odd) == 'data=2,fsdp=8'
 
 
+@pytest.mark.slow
 def test_a_small_step_is_compiled(asked):
   """Without the kernel, which takes long to compile."""
   found = aot.compile(
     dataclasses.replace(asked, attention='plain', topology='v5e:1x1')
   )
-  assert _KEYS <= set(found)
+  assert set(found) >= _KEYS
   assert found['fits']
   assert found['attention'] == 'plain'
   assert 0 < found['mfu'] < 1
