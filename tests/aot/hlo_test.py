@@ -99,7 +99,7 @@ def test_an_instruction_may_have_line_breaks():
 "said":"of itself"
 }}, metadata={op_name="x"}
   ROOT %n = f32[8]{0} negate(%k)
-}
+}, execution_thread="other"
 """
   )
   broken = hlo.parse(text).computations['broken']

@@ -24,6 +24,8 @@ _SPACE = re.compile(r'S\((\d+)\)')
 _NAME = re.compile(r'%([\w.\-]+)')
 _COMMENT = re.compile(r'/\*.*?\*/')
 _HEADER = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$')
+# A computation may say on which thread it runs.
+_END = re.compile(r'\}(, execution_thread=.*)?$')
 _LINE = re.compile(r'^\s+(ROOT )?%([\w.\-]+) = (.*)$')
 _OPCODE = re.compile(r' ([a-z][\w\-]*)\(')
 
@@ -164,7 +166,7 @@ def parse(text: str) -> Module:
     header = _HEADER.match(_COMMENT.sub('', line)) if line[:1] != ' ' else None
     if header:
       first, name, lines = bool(header.group(1)), header.group(2), {}
-    elif line == '}' and name:
+    elif _END.match(line) and name:
       computations[name] = Computation(name, lines)
       entry = computations[name] if first else entry
       name = ''
@@ -185,7 +187,8 @@ def _lines(text: str) -> Iterator[str]:
   """
   whole = ''
   for line in text.splitlines():
-    begins = line[:1] in (' ', '%', '') or line == '}' or line[:5] == 'ENTRY'
+    begins = line[:1] in (' ', '%', '') or line[:5] == 'ENTRY'
+    begins = begins or _END.match(line) is not None
     if begins or not whole.startswith(' '):
       yield whole
       whole = line
