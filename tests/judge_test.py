@@ -369,7 +369,11 @@ def test_killed_and_resumed(folder):
     assert part.exists()
     assert not (folder / HOME / 'part-00001.jsonl').exists()
     kept = part.read_bytes()
-    killed = len(server.requests)
+    # What was on its way may still come.
+    killed = -1
+    while killed != len(server.requests):
+      killed = len(server.requests)
+      time.sleep(0.5)
     process = launch(folder, *arguments)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
