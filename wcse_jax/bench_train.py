@@ -12,7 +12,7 @@ import jax
 
 from wcse_jax import budget, checkpoints, errors, machine, sharding
 from wcse_jax.sampler import inputs
-from wcse_jax.sft import batches, data, settings, step, train, watch
+from wcse_jax.sft import batches, settings, step, train, watch
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -46,24 +46,7 @@ class TrainBenchConfig(settings.SftConfig):
 def stream(config: TrainBenchConfig) -> batches.Stream:
   """Returns the rows of the work."""
   tokenizer = checkpoints.read_tokenizer(config.checkpoint)
-  chat = inputs.by_template(tokenizer, config.chat)
-  examples, _ = data.read(
-    config.train,
-    config.task,
-    config.data,
-    config.selection,
-    bad_rows=config.bad_rows,
-    chat=chat,
-  )
-  rows, _ = data.encode(
-    examples, tokenizer, config.max_length, chat=chat, long=config.long
-  )
-  return batches.Stream(
-    rows,
-    max_length=config.max_length,
-    seed=config.seed,
-    packing=config.packing,
-  )
+  return train.read(config, tokenizer).stream
 
 
 def bench(config: TrainBenchConfig) -> dict[str, Any]:
@@ -85,7 +68,7 @@ def bench(config: TrainBenchConfig) -> dict[str, Any]:
   train.check_batch(config, mesh)
   rows = stream(config)
   model = train.load(config, mesh)
-  recipe = train.recipe(config, model, mesh, config.steps)
+  recipe = train.recipe(config, model.config, mesh, config.steps)
   graph, params, frozen = step.split(model, config.dtype)
   adapters = 0
   if config.lora.rank:
@@ -146,14 +129,8 @@ def work(
   config: TrainBenchConfig, rows: batches.Stream, architecture, adapters: int
 ) -> tuple[float, float]:
   """Returns (tokens, FLOPs that they need) of a timed step, on average."""
-  steps = range(config.warm, config.steps)
-  seen = [
-    rows.sequences[i]
-    for row in range(
-      steps[0] * config.batch_size, (steps[-1] + 1) * config.batch_size
-    )
-    for i in rows.members(row)
-  ]
+  steps = config.steps - config.warm
+  seen = rows.between(config.warm, config.steps, config.batch_size)
   tokens = sum(len(row.tokens) for row in seen)
   flops = sum(
     budget.training_flops(
@@ -161,4 +138,4 @@ def work(
     )
     for row in seen
   )
-  return tokens / len(steps), flops / len(steps)
+  return tokens / steps, flops / steps

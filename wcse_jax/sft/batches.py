@@ -73,10 +73,15 @@ class Stream:
 
   def numbers(self, step: int, batch_size: int) -> list[int]:
     """Returns which examples a step's batch holds, for messages."""
-    first = step * batch_size
+    return [row.number for row in self.between(step, step + 1, batch_size)]
+
+  def between(
+    self, first: int, last: int, batch_size: int
+  ) -> list[data.Encoded]:
+    """Returns the sequences of steps `first` to `last - 1`."""
     return [
-      self.sequences[i].number
-      for row in range(first, first + batch_size)
+      self.sequences[i]
+      for row in range(first * batch_size, last * batch_size)
       for i in self.members(row)
     ]
 

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -74,6 +73,8 @@ class Loop:
     self._flying: list[tuple[int, Any]] = []
     self._stopping = False
     self._skipped = 0
+    # Whether this process's first steps were.
+    self._booked = False
 
   def run(self) -> tuple[Any, int]:
     """Returns (the best of what is trained, its step).
@@ -114,14 +115,14 @@ class Loop:
         trace.after(self._at, self._params)
         if self._at in saves:
           self._land(0)
-          self.seconds += time.perf_counter() - began
+          self._book(begun, began)
           self._score()
           self._save()
           began = time.perf_counter()
           self.speed.restart()
         if self._stopping or (stop.asked and processes.count() == 1):
           self._land(0)
-          self.seconds += time.perf_counter() - began
+          self._book(begun, began)
           if self._at not in saves:
             self._save()
           self._store.wait()
@@ -144,6 +145,19 @@ class Loop:
     for leaf in jax.tree.leaves(tree):
       leaf.delete()
     return self._store.load(step, shapes)
+
+  def _book(self, begun: int, began: float) -> None:
+    """Adds the time since `began`, and that of the first step if it is out.
+
+    It compiled, and is taken to have worked as long as the others; a run of
+    one step has no others.
+    """
+    took = time.perf_counter() - began
+    if not self._booked:
+      others = self._at - begun - 1
+      took *= (others + 1) / others if others else 0
+    self._booked = True
+    self.seconds += took
 
   def release(self) -> None:
     """Gives up all weights and state, which others may still hold."""
@@ -198,7 +212,8 @@ class Loop:
       # Optax does not count the steps that were skipped.
       values['learning_rate'] = float(self._rates(int(values.pop('count'))))
       self._look(number, values)
-      values |= self.speed.step(self._sequences(number - 1), timed=timed)
+      seen = self._stream.between(number - 1, number, self._config.batch_size)
+      values |= self.speed.step(seen, timed=timed)
       self._metrics.write(number, **values)
       self._progress.update(
         number,
@@ -222,14 +237,6 @@ class Loop:
     if config.nonfinite == 'stop' or self._skipped >= _SKIPS:
       raise watch.Diverged(bad)
     logging.warning('%s  The step was skipped.', bad)
-
-  def _sequences(self, step: int) -> Sequence[Any]:
-    size, stream = self._config.batch_size, self._stream
-    return [
-      stream.sequences[i]
-      for row in range(step * size, (step + 1) * size)
-      for i in stream.members(row)
-    ]
 
   def _score(self) -> None:
     score = self._judge.score(

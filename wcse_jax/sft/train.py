@@ -67,22 +67,12 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
       f'max_length: wanted at most the {architecture.max_positions} positions '
       f'of the model; got {config.max_length}.'
     )
-  attention = _attention(config, architecture, mesh)
-  chat = inputs.by_template(tokenizer, config.chat)
-  examples, selected = data.read(
-    config.train,
-    config.task,
-    config.data,
-    config.selection,
-    bad_rows=config.bad_rows,
-    chat=chat,
-  )
-  rows, dropped = data.encode(
-    examples, tokenizer, config.max_length, chat=chat, long=config.long
-  )
-  judged = judge.Judge(config, tokenizer, chat)
+  given = read(config, tokenizer)
+  stream, dropped = given.stream, given.dropped
+  rows = stream.sequences
+  judged = judge.Judge(config, tokenizer, given.chat)
   what = 'validation' if config.validation else 'validation_problems'
-  data.check_apart(examples, judged.prompts, what)
+  data.check_apart(given.examples, judged.prompts, what)
   identity = _identity(config, rows, judged)
   done = storage.join(workdir, 'training.json')
   if storage.exists(done):
@@ -92,16 +82,10 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
       # Left by a run that was killed as it ended.
       storage.remove_folder(storage.join(workdir, 'checkpoints'))
     return result
-  stream = batches.Stream(
-    rows,
-    max_length=config.max_length,
-    seed=config.seed,
-    packing=config.packing,
-  )
   total = config.steps or max(
     1, -(-stream.rows(config.epochs) // config.batch_size)
   )
-  asked = steps.Recipe.of(config, total, attention)
+  asked = recipe(config, architecture, mesh, total)
   store = stores.Store(
     storage.join(workdir, 'checkpoints'), identity, loop.best
   )
@@ -110,11 +94,8 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
   with _writing(config, workdir, devices):
     trained = loop.Loop(config, model, stream, store, judged, workdir, asked)
     params, chosen = trained.run()
-    _export(config, trained, params, tokenizer, workdir, chat)
-    numbers = [
-      i for row in range(total * config.batch_size) for i in stream.members(row)
-    ]
-    seen = [rows[i] for i in numbers]
+    _export(config, trained, params, tokenizer, workdir, given.chat)
+    seen = stream.between(0, total, config.batch_size)
     result = {
       'fingerprint': identity,
       'steps': total,
@@ -122,7 +103,7 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
       'chosen_by': judged.metric,
       'scores': stores.plain(trained.scores),
       'examples': len(rows),
-      'selection': selected,
+      'selection': given.selected,
       'dropped': dropped['empty'] + dropped['long'],
       'truncated': dropped['truncated'],
       'epochs': len(seen) / len(rows),
@@ -138,6 +119,52 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
       store.clear()
     processes.meet('sft-done')
   return result
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+  """What a run trains on.
+
+  Attributes:
+    stream: its rows.
+    examples: as text, those that were dropped too.
+    chat: whether prompts went through the chat template.
+    selected: counts of the rules, of a run folder; None of a file.
+    dropped: counts of `data.encode`.
+  """
+
+  stream: batches.Stream
+  examples: Sequence[data.Example]
+  chat: bool
+  selected: dict[str, int] | None
+  dropped: dict[str, int]
+
+
+def read(config: settings.SftConfig, tokenizer) -> Given:
+  """Returns what a run trains on.
+
+  Raises:
+    InputError: if there is nothing, or it is malformed.
+  """
+  chat = inputs.by_template(tokenizer, config.chat)
+  examples, selected = data.read(
+    config.train,
+    config.task,
+    config.data,
+    config.selection,
+    bad_rows=config.bad_rows,
+    chat=chat,
+  )
+  rows, dropped = data.encode(
+    examples, tokenizer, config.max_length, chat=chat, long=config.long
+  )
+  stream = batches.Stream(
+    rows,
+    max_length=config.max_length,
+    seed=config.seed,
+    packing=config.packing,
+  )
+  return Given(stream, examples, chat, selected, dropped)
 
 
 @contextlib.contextmanager
@@ -171,18 +198,21 @@ def load(config: settings.SftConfig, mesh):
   return model
 
 
-def recipe(config: settings.SftConfig, model, mesh, total: int) -> steps.Recipe:
-  """Returns what decides the steps of a run of `total` of them."""
-  return steps.Recipe.of(config, total, _attention(config, model.config, mesh))
+def recipe(
+  config: settings.SftConfig, architecture, mesh, total: int
+) -> steps.Recipe:
+  """Returns what decides the steps of a run of `total` of them.
 
-
-def _attention(config: settings.SftConfig, architecture, mesh) -> str:
-  return kernels.chosen(
+  Raises:
+    InputError: if a kernel is asked for that does not take such shapes.
+  """
+  attention = kernels.chosen(
     config.attention,
     mesh,
     config.max_length,
     {layer.head_dim for layer in architecture.layers},
   )
+  return steps.Recipe.of(config, total, attention)
 
 
 def _export(config, trained, params, tokenizer, workdir, chat: bool) -> None:
