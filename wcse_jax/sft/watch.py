@@ -23,6 +23,8 @@ from wcse_jax.models import config as model_config
 _LAST, _FEWEST, _DEVIATIONS, _NATS = 64, 16, 8.0, 0.5
 # A normal distribution's deviation over the median of absolute differences.
 _SPREAD = 1.4826
+# Steps that speed is the mean of.
+_MEAN = 8
 # Examples that a message names.
 _NAMED = 16
 
@@ -108,6 +110,9 @@ class Speed:
     self._adapters = adapters
     self._rate = devices * machine.peak_rate(dtype)
     self._flops: dict[tuple[int, int], int] = {}
+    self._last: collections.deque[tuple[int, int, float]] = collections.deque(
+      maxlen=_MEAN
+    )
     self.restart()
 
   def restart(self) -> None:
@@ -132,17 +137,21 @@ class Speed:
     A step that is not timed, as it compiled, has none of speed.
 
     `tokens_per_second` counts no padding; `mfu` is the FLOPs that the tokens
-    need (see `budget.training_flops`), over time and matrix rate.
+    need (see `budget.training_flops`), over time and matrix rate.  Both are of
+    the last steps together: of several that are in flight the host may see the
+    ends at once.
     """
     now = time.perf_counter()
     took, self._since = now - self._since, now
     tokens = sum(len(row.tokens) for row in sequences)
     if not timed:
       return {'memory_bytes': memory()}
+    self._last.append((tokens, self.flops(sequences), took))
+    tokens, flops, seconds = map(sum, zip(*self._last))
     return {
       'step_seconds': took,
-      'tokens_per_second': tokens / took,
-      'mfu': self.flops(sequences) / took / self._rate,
+      'tokens_per_second': tokens / seconds,
+      'mfu': flops / seconds / self._rate,
       'memory_bytes': memory(),
     }
 
