@@ -86,6 +86,7 @@ def bench(config: TrainBenchConfig) -> dict[str, Any]:
       optimizer,
       frozen,
       placed,
+      config.optimizer.learning_rate,
       graph=graph,
       recipe=recipe,
       mesh=mesh,

@@ -135,7 +135,9 @@ def test_the_program_is_the_trainers_own(asked, small):
   trainer = training.Trainer(checkpoints.read_config(small), mesh, asked.sft())
   recipe = step.Recipe.of(asked.sft(), 1000)
   state = trainer._state(recipe)
-  made = jax.eval_shape(lambda p: recipe.transform().init(p), trainer._params)
+  made = jax.eval_shape(
+    lambda p: recipe.transform(0.0).init(p), trainer._params
+  )
   assert jax.tree.structure(state) == jax.tree.structure(made)
   started = (
     step.start.lower(trainer._params, recipe=recipe, mesh=mesh)

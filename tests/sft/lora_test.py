@@ -8,12 +8,13 @@ from wcse_jax import checkpoints, errors, sharding
 from wcse_jax.sft import lora, settings, step
 
 
+_RATE = 1e-2
 _RECIPE = step.Recipe.of(
   settings.SftConfig(
     checkpoint='x',
     train='y',
     optimizer=settings.OptimizerConfig(
-      learning_rate=1e-2, schedule='constant', weight_decay=0.1
+      learning_rate=_RATE, schedule='constant', weight_decay=0.1
     ),
   ),
   10,
@@ -46,6 +47,7 @@ def _trained(model, steps=3):
       optimizer,
       frozen,
       _BATCH,
+      _RATE,
       graph=graph,
       recipe=_RECIPE,
       mesh=model.mesh,

@@ -12,11 +12,12 @@ from wcse_jax.sft import batches, data, settings, step
 
 
 _LENGTH = 16
+_RATE = 1e-2
 _CONFIG = settings.SftConfig(
   checkpoint='tiny',
   train='sums',
   optimizer=settings.OptimizerConfig(
-    learning_rate=1e-2, schedule='constant', weight_decay=0.1, clip=1.0
+    learning_rate=_RATE, schedule='constant', weight_decay=0.1, clip=1.0
   ),
 )
 _RECIPE = step.Recipe.of(_CONFIG, steps=10)
@@ -58,13 +59,20 @@ def gradients(split, batch):
   return jax.jit(jax.value_and_grad(loss))(params)
 
 
-def _train(split, batch, recipe=_RECIPE, mesh=None):
+def _train(split, batch, recipe=_RECIPE, mesh=None, rate=_RATE):
   """Returns (weights, metrics) after one step from the start."""
   graph, params = split
   params = jax.tree.map(jnp.copy, params)
   optimizer = step.start(params, recipe=recipe, mesh=mesh)
   params, _, metrics = step.train(
-    params, optimizer, _NONE, batch, graph=graph, recipe=recipe, mesh=mesh
+    params,
+    optimizer,
+    _NONE,
+    batch,
+    rate,
+    graph=graph,
+    recipe=recipe,
+    mesh=mesh,
   )
   return params, {k: float(v) for k, v in metrics.items()}
 
@@ -212,6 +220,18 @@ def test_the_state_of_the_optimizer_is_split_as_the_weights(tiny, name):
   assert alike >= len([x for x in jax.tree.leaves(params) if x.ndim == 2])
 
 
+def test_learning_rates_share_one_program(split, batch, trained):
+  compiled = step.train._cache_size()
+  found, _ = _train(split, batch, rate=2 * _RATE)
+  assert step.train._cache_size() == compiled
+  # A first step of Adam is as long as the learning rate.
+  old, once, twice = map(_flat, (split[1], trained[0], found))
+  for name, value in old.items():
+    np.testing.assert_allclose(
+      twice[name] - value, 2 * (once[name] - value), atol=1e-6
+    )
+
+
 def test_adafactor_takes_a_step(split, batch, trained):
   optimizer = dataclasses.replace(_CONFIG.optimizer, name='adafactor')
   config = dataclasses.replace(_CONFIG, optimizer=optimizer)
@@ -244,7 +264,7 @@ def test_the_learning_rate_follows_its_schedule(schedule, warmup, want):
     learning_rate=0.5, schedule=schedule, warmup_steps=warmup, clip=0
   )
   config = dataclasses.replace(_CONFIG, optimizer=optimizer)
-  chain = step.Recipe.of(config, 8).transform()
+  chain = step.Recipe.of(config, 8).transform(0.5)
   params = {'w': nnx.Param(jnp.ones((2, 2)), letters='DF')}
   state = chain.init(params)
   found = []
@@ -264,7 +284,7 @@ def test_a_few_rows_are_learned_by_heart(split, batch):
   losses = []
   while not losses or losses[-1] > 0.1:
     params, optimizer, metrics = step.train(
-      params, optimizer, _NONE, batch, graph=graph, recipe=_RECIPE
+      params, optimizer, _NONE, batch, _RATE, graph=graph, recipe=_RECIPE
     )
     losses.append(float(metrics['loss']))
     assert len(losses) < 200
@@ -353,7 +373,7 @@ def test_weights_and_state_are_kept_in_what_is_asked(tiny, batch):
   half = jnp.dtype('bfloat16')
   for _ in range(2):
     params, state, metrics = step.train(
-      params, state, _NONE, batch, graph=graph, recipe=recipe
+      params, state, _NONE, batch, _RATE, graph=graph, recipe=recipe
     )
     assert {x.dtype for x in jax.tree.leaves(params)} == {half}
     floats = [x for x in jax.tree.leaves(state) if x.dtype != jnp.int32]
@@ -377,6 +397,7 @@ def test_a_step_that_is_not_finite_changes_nothing(split, batch, spoiled):
     state,
     _NONE,
     batch,
+    _RATE,
     graph=graph,
     recipe=recipe,
   )

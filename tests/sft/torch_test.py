@@ -61,7 +61,7 @@ def test_the_losses_of_twenty_steps_equal_transformers(
     settings.SftConfig(checkpoint='x', train='y', optimizer=_OPTIMIZER), _STEPS
   )
   schedule = recipe.schedule()
-  rates = [float(schedule(i)) for i in range(_STEPS)]
+  rates = [_OPTIMIZER.learning_rate * float(schedule(i)) for i in range(_STEPS)]
   trainer = train_hf.Trainer(str(folder), 'float32', _OPTIMIZER, threads=1)
   wanted = train_hf.run(trainer, batches, rates)
 
@@ -74,6 +74,7 @@ def test_the_losses_of_twenty_steps_equal_transformers(
       optimizer,
       frozen,
       {key: jnp.asarray(value) for key, value in batch.items()},
+      _OPTIMIZER.learning_rate,
       graph=graph,
       recipe=recipe,
     )

@@ -100,7 +100,7 @@ class Trainer:
     held = programs.size(self._params) + programs.size(self._frozen)
     return programs.compiled(
       step.train,
-      (self._params, state, self._frozen, batch),
+      (self._params, state, self._frozen, batch, 0.0),
       held,
       programs.size(state),
       graph=self._graph,
@@ -110,7 +110,7 @@ class Trainer:
 
   def _state(self, recipe: step.Recipe) -> Any:
     """Returns the optimiser's state as shapes, placed as `step.start` does."""
-    made = jax.eval_shape(recipe.transform().init, self._params)
+    made = jax.eval_shape(recipe.transform(0.0).init, self._params)
 
     def place(leaf):
       (inside,) = jax.tree.leaves(leaf)

@@ -147,16 +147,17 @@ def bench(config: bench_train.TrainBenchConfig) -> dict[str, Any]:
   threads = config.threads or os.cpu_count() or 1
   trainer = Trainer(folder, config.dtype, config.optimizer, threads=threads)
   schedule = step.Recipe.of(config, config.steps).schedule()
-  rates = [float(schedule(i)) for i in range(config.steps)]
+  peak = config.optimizer.learning_rate
+  rates = [peak * float(schedule(i)) for i in range(config.steps)]
   found = run(trainer, rows.steps(0, config.steps, config.batch_size), rates)
   seconds = [one[2] for one in found]
   took = statistics.median(seconds[config.warm :])
   architecture: model_config.ModelConfig = checkpoints.read_config(folder)
   tokens, flops = bench_train.work(config, rows, architecture, 0)
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  peak *= 1 if sys.platform == 'darwin' else 1024
+  memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  memory *= 1 if sys.platform == 'darwin' else 1024
   if torch.cuda.is_available():
-    peak = torch.cuda.max_memory_allocated()
+    memory = torch.cuda.max_memory_allocated()
   return {
     'engine': trainer.version,
     'model': inputs.model_name(config.checkpoint),
@@ -171,5 +172,5 @@ def bench(config: bench_train.TrainBenchConfig) -> dict[str, Any]:
     'tokens_per_step': tokens,
     'tokens_per_second': tokens / took,
     'model_flops': flops,
-    'peak_bytes': peak,
+    'peak_bytes': memory,
   }

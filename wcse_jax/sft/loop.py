@@ -65,7 +65,7 @@ class Loop:
       adapters=adapters,
     )
     self._losses = watch.Losses()
-    self._rates = recipe.schedule()
+    self._schedule = recipe.schedule()
     self._optimizer = steps.start(self._params, recipe=recipe, mesh=self._mesh)
     self._at, self.scores, self.seconds = self._newest()
     if self._at:
@@ -189,6 +189,7 @@ class Loop:
       self._optimizer,
       self.frozen,
       placed,
+      self._config.optimizer.learning_rate,
       graph=self.graph,
       recipe=self._recipe,
       mesh=self._mesh,
@@ -210,7 +211,8 @@ class Loop:
       # All processes see the same, at the same step.
       self._stopping |= bool(values.pop('stop', 0.0))
       # Optax does not count the steps that were skipped.
-      values['learning_rate'] = float(self._rates(int(values.pop('count'))))
+      share = float(self._schedule(int(values.pop('count'))))
+      values['learning_rate'] = share * self._config.optimizer.learning_rate
       self._look(number, values)
       seen = self._stream.between(number - 1, number, self._config.batch_size)
       values |= self.speed.step(seen, timed=timed)

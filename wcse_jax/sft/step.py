@@ -20,8 +20,10 @@ from wcse_jax.sft import loss, settings
 class Recipe:
   """What decides the compiled step besides the shapes; hashable.
 
+  The learning rate is not in it: the runs of a grid share one program.
+
   Attributes:
-    optimizer: `OptimizerConfig` as sorted items.
+    optimizer: `OptimizerConfig` as sorted items, without its learning rate.
     steps: length of the schedule.
     accumulate: micro-batches of a step.
     remat: as `Transformer.hidden` takes it.
@@ -42,9 +44,10 @@ class Recipe:
   def of(
     cls, config: settings.SftConfig, steps: int, attention: str = ''
   ) -> 'Recipe':
-    items = dataclasses.asdict(config.optimizer).items()
+    items = dataclasses.asdict(config.optimizer)
+    del items['learning_rate']
     return cls(
-      tuple(sorted(items)),
+      tuple(sorted(items.items())),
       steps,
       config.accumulate,
       config.remat,
@@ -52,19 +55,19 @@ class Recipe:
       config.z_loss,
     )
 
-  @property
-  def settings(self) -> settings.OptimizerConfig:
-    return settings.OptimizerConfig(**dict(self.optimizer))
+  def transform(self, rate: jax.Array | float) -> optax.GradientTransformation:
+    """Returns the Optax chain for a peak learning rate."""
+    o = settings.OptimizerConfig(**dict(self.optimizer))
+    relative = self.schedule()
 
-  def transform(self) -> optax.GradientTransformation:
-    """Returns the Optax chain."""
-    o = self.settings
-    rate = self.schedule()
+    def schedule(done):
+      return relative(done) * rate
+
     parts = [optax.clip_by_global_norm(o.clip)] if o.clip else []
     if o.name == 'adamw':
       parts.append(
         optax.adamw(
-          rate,
+          schedule,
           b1=o.b1,
           b2=o.b2,
           eps=o.eps,
@@ -73,23 +76,23 @@ class Recipe:
         )
       )
     else:
-      parts.append(optax.adafactor(rate))
+      parts.append(optax.adafactor(schedule))
     return _kept_in(optax.chain(*parts), jnp.dtype(o.state_dtype))
 
   def schedule(self) -> optax.Schedule:
-    """Returns steps done -> learning rate."""
-    o = self.settings
+    """Returns steps done -> learning rate as a share of its peak."""
+    o = settings.OptimizerConfig(**dict(self.optimizer))
     rest = max(1, self.steps - o.warmup_steps)
     match o.schedule:
       case 'constant':
-        main = optax.constant_schedule(o.learning_rate)
+        main = optax.constant_schedule(1.0)
       case 'linear':
-        main = optax.linear_schedule(o.learning_rate, 0.0, rest)
+        main = optax.linear_schedule(1.0, 0.0, rest)
       case _:
-        main = optax.cosine_decay_schedule(o.learning_rate, rest)
+        main = optax.cosine_decay_schedule(1.0, rest)
     if not o.warmup_steps:
       return main
-    rise = optax.linear_schedule(0.0, o.learning_rate, o.warmup_steps)
+    rise = optax.linear_schedule(0.0, 1.0, o.warmup_steps)
     return optax.join_schedules([rise, main], [o.warmup_steps])
 
 
@@ -266,7 +269,7 @@ def start(params, *, recipe: Recipe, mesh: Mesh | None = None) -> Any:
 
   It is made of constants, so that without a word it would be on one device.
   """
-  return placed(recipe.transform().init(params), mesh)
+  return placed(recipe.transform(0.0).init(params), mesh)
 
 
 @functools.partial(
@@ -277,6 +280,7 @@ def train(
   optimizer,
   frozen,
   batch,
+  rate: jax.Array | float,
   *,
   graph,
   recipe: Recipe,
@@ -284,6 +288,7 @@ def train(
 ):
   """Returns (params, optimiser state, metrics) after one step.
 
+  `rate` is the peak of the schedule of learning rates.
   A loss or a gradient that is not finite changes neither of them.
 
   Metrics: `loss` (nats a target token), `gradient_norm` before clipping,
@@ -297,7 +302,7 @@ def train(
   norm = optax.tree.norm(slope)
   good = jnp.isfinite(value) & jnp.isfinite(norm)
   done = optax.tree_utils.tree_get_all_with_path(optimizer, 'count')[0][1]
-  updates, state = recipe.transform().update(slope, optimizer, params)
+  updates, state = recipe.transform(rate).update(slope, optimizer, params)
   changed = optax.apply_updates(params, updates)
   params, optimizer = jax.tree.map(
     lambda new, old: jnp.where(good, new, old),
