@@ -46,6 +46,13 @@ def test_a_run_reports_what_it_did(config, done):
   assert not (folder / 'checkpoints').exists()
 
 
+def test_steps_before_a_checkpoint_have_their_time_too(done):
+  lines = (done[0] / 'metrics.jsonl').read_text().splitlines()
+  # The first step compiled: it has no speed.
+  seconds = sorted(json.loads(line)['step_seconds'] for line in lines[1:])
+  assert seconds[0] > seconds[len(seconds) // 2] / 10
+
+
 def _loss(folder, path):
   """Returns the loss of an exported model on a JSONL, by plain NumPy."""
   model, tokenizer = checkpoints.load(str(folder))
@@ -216,13 +223,13 @@ def test_a_step_that_is_not_finite_is_skipped_where_asked(
   """The second batch of the run is worked on with weights of NaN."""
   real, seen = steps.train, []
 
-  def failing(params, optimizer, frozen, batch, **rest):
+  def failing(params, optimizer, frozen, batch, rate, **rest):
     seen.append(batch)
     if len(seen) != 2:
-      return real(params, optimizer, frozen, batch, **rest)
+      return real(params, optimizer, frozen, batch, rate, **rest)
     kept = jax.tree.map(jnp.copy, (params, optimizer))
     spoilt = jax.tree.map(lambda p: p * jnp.nan, params)
-    return (*kept, real(spoilt, optimizer, frozen, batch, **rest)[2])
+    return (*kept, real(spoilt, optimizer, frozen, batch, rate, **rest)[2])
 
   monkeypatch.setattr(steps, 'train', failing)
   skipping = dataclasses.replace(config, validation='', nonfinite='skip')

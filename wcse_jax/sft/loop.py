@@ -17,7 +17,9 @@ from wcse_jax.sft import step as steps
 from wcse_jax.sft import store as stores
 
 
-# Steps that may be on the device before the host fetches their metrics.
+# Steps that may be on an accelerator before the host fetches their metrics.  A
+# CPU works while it is asked to: it would only look as if the last steps before
+# a halt had taken no time.
 _AHEAD = 2
 # Steps in a row that may be skipped.
 _SKIPS = 10
@@ -65,6 +67,7 @@ class Loop:
       adapters=adapters,
     )
     self._losses = watch.Losses()
+    self._on_cpu = sharding.platform(model.mesh) == 'cpu'
     self._schedule = recipe.schedule()
     self._optimizer = steps.start(self._params, recipe=recipe, mesh=self._mesh)
     self._at, self.scores, self.seconds = self._newest()
@@ -112,6 +115,7 @@ class Loop:
           self._land(0, timed=False)
           began = time.perf_counter()
           self.speed.restart()
+        self._land(0 if self._on_cpu else _AHEAD)
         trace.after(self._at, self._params)
         if self._at in saves:
           self._land(0)
@@ -176,7 +180,7 @@ class Loop:
     return at, scores, seconds
 
   def _step(self, batch: dict[str, np.ndarray], asked: bool) -> None:
-    """Dispatches one step; fetches the metrics of one that is over."""
+    """Dispatches one step."""
     placed = {
       key: sharding.place_batch(value, 'BT', self._mesh)
       for key, value in batch.items()
@@ -196,7 +200,6 @@ class Loop:
     )
     self._at += 1
     self._flying.append((self._at, values))
-    self._land(_AHEAD)
 
   def _land(self, keep: int, *, timed: bool = True) -> None:
     """Fetches the metrics of all but the last `keep` steps.
@@ -254,6 +257,10 @@ class Loop:
     self._metrics.flush()
     tree = (self._params, self._optimizer)
     self._store.save(self._at, tree, self.scores, self.seconds)
+    if self._on_cpu:
+      # What is being written shares its memory with the arrays, which then
+      # cannot be given up: the next step would need room for both.
+      self._store.wait()
 
 
 class _Trace:
