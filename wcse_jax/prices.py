@@ -1,14 +1,17 @@
 """What an hour of a chip costs, from the one table `prices.json`.  No jax here.
 
-Prices change: each row has its date, its region and the page that
-tells those of today.  GPUs
-are priced with their share of the machine that they come in.
+Prices change: each row has its date, its region and the page that tells those
+of today.  GPUs are priced with their share of the machine that they come in.  A
+file of the same form puts other rows in their place.
 """
 
 import dataclasses
-import functools
 import importlib.resources
 import json
+import math
+from typing import Any
+
+from wcse_jax import errors, storage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +33,40 @@ class Price:
   source: str
 
 
-@functools.cache
-def table() -> dict[str, Price]:
-  """Returns the rows by chip."""
-  text = importlib.resources.files('wcse_jax').joinpath('prices.json')
-  rows = json.loads(text.read_text(encoding='utf-8'))['rows']
-  return {row['chip']: Price(**row) for row in rows}
+def table(path: str = '') -> dict[str, Price]:
+  """Returns the rows by chip.
+
+  Args:
+    path: a file whose rows come first: `{"rows": [{"chip", "usd", "region",
+      "date", "source"}]}`; empty for none.
+
+  Raises:
+    InputError: if the file is no such table.
+  """
+  own = importlib.resources.files('wcse_jax').joinpath('prices.json')
+  rows = _rows(json.loads(own.read_text(encoding='utf-8')), 'prices.json')
+  return rows | (_rows(storage.read_json(path), path) if path else {})
+
+
+def _rows(value: Any, where: str) -> dict[str, Price]:
+  fields = [field.name for field in dataclasses.fields(Price)]
+  rows = value.get('rows') if isinstance(value, dict) else None
+  if not isinstance(rows, list):
+    raise errors.InputError(f'{where}: wanted {{"rows": [...]}}; got another.')
+  found = {}
+  for number, row in enumerate(rows, 1):
+    if not isinstance(row, dict) or set(row) != set(fields):
+      raise errors.InputError(
+        f'{where}: row {number}: wanted the fields {", ".join(fields)}; got '
+        f'{sorted(row) if isinstance(row, dict) else row}.'
+      )
+    usd = row['usd']
+    if type(usd) not in (int, float) or not 0 <= usd < math.inf:
+      raise errors.InputError(
+        f'{where}: row {number}: usd: wanted a price >= 0; got {usd!r}.'
+      )
+    found[row['chip']] = Price(**row)
+  return found
 
 
 def usd_per_million(seconds: float, usd_per_hour: float) -> float:

@@ -1,8 +1,8 @@
 """How the chance of a right sample, p, is distributed over problems.
 
 A reading takes p to follow a distribution of two parameters, beside a share of
-problems that are never solved (p = 0) and a share that always are (p = 1), where
-it allows for them.  All that the samples say of p is how many problems had how
+problems that are never solved (p = 0) and a share that always are (p = 1),
+where it allows for them.  All that the samples say of p is how many problems had how
 many right ones, so a reading is fitted to that histogram, by maximum
 likelihood.
 

@@ -3,12 +3,14 @@
 Of every policy there is what it costs a problem and what it is worth.  Problems
 of one level are alike to the planner, so a budget is spent on each level along
 the upper hull of these points, where it brings most first; the last step is
-taken with a share of the level's problems only, so that the budget is met.  That
-is the best that any split of the problems over the policies can do, and a split
-over more samples for fewer problems is one of them: a problem may be skipped.
+taken with a share of the level's problems only, so that the budget is met.
+That is the best that any split of the problems over the policies can do, and a
+split over more samples for fewer problems is one of them: a problem may be
+skipped.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -108,9 +110,7 @@ class Table:
     self.policies = [policy for policy, _ in found]
     drawn_PM = np.stack([out.drawn_XM.mean(axis=0) for _, out in found])
     self.cost_P = drawn_PM @ costs_M
-    self.value_P = np.array(
-      [worth(out, level.p_XM).mean() for _, out in found]
-    )
+    self.value_P = np.array([worth(out, level.p_XM).mean() for _, out in found])
 
   def hull(self, chosen_P: npt.NDArray[np.bool_]) -> list[int]:
     """Returns the policies on the upper hull, the cheapest first."""
@@ -149,7 +149,7 @@ def best(
     chosen_P = np.array([one.kind in kinds for one in table.policies])
     hull = table.hull(chosen_P)
     at.append((hull[0], hull[0], 0.0))
-    for a, b in zip(hull[:-1], hull[1:], strict=True):
+    for a, b in itertools.pairwise(hull):
       steps.append((-table._slope(a, b), number, a, b))
   # Within a level slopes fall, so that its steps come in their order.
   left = budget

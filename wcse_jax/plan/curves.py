@@ -3,30 +3,33 @@
 The estimand is mean coverage over an unlimited population of problems, of which
 those of the pilot are a random sample.
 
-Every reading of `READINGS` is fitted to each model's counts.  The curve is their
-mean, weighted by how well each fits all models together (BIC, with `PRIOR`); a
-reading that is right for one model is taken to be right for the others, so that
-what choosing adds to the noise is mostly the same in both curves of a pair.
+Every reading of `READINGS` is fitted to each model's counts.  The curve is
+their mean, weighted by how well each fits all models together (BIC, with
+`PRIOR`); a reading that is right for one model is taken to be right for the
+others, so that what choosing adds to the noise is mostly the same in both
+curves of a pair.
 
-The weighted mean is then corrected by what is known to be 0 in expectation under
-a right fit: the fit's pass@1 less the observed one, of each model.  Which share of
-these is taken off each point follows from the resamples.  Where the models find
-the same problems hard this uses the pairing as a joint fit would: at equal
-difficulty the gap's deviation is some 10% smaller (docs/results/planner.md).
+The weighted mean is then corrected by what is known to be 0 in expectation
+under a right fit: the fit's pass@1 less the observed one, of each model.  Which
+share of these is taken off each point follows from the resamples.  Where the
+models find the same problems hard this uses the pairing as a joint fit would:
+at equal difficulty the gap's deviation is some 10% smaller
+(docs/results/planner.md).
 
 Intervals come from resampled problems, the same for all models.  `spread` goes
 beyond them: it is the hull of the intervals of every reading, of the
 non-parametric fit and of the power law, each on its own.
 
 Sources: BIC: Schwarz 1978, Annals of Statistics 6, 461-464.  Control variates
-from resamples: Davison and Hinkley 1997, Bootstrap Methods and their Application,
-ch. 9.  Power law in -log coverage: Brown et al. 2024, arXiv:2407.21787.
-Non-parametric maximum likelihood: Kiefer and Wolfowitz 1956, Annals of
-Mathematical Statistics 27, 887-906.
+from resamples: Davison and Hinkley 1997, Bootstrap Methods and their
+Application, ch. 9.  Power law in -log coverage: Brown et al. 2024,
+arXiv:2407.21787.  Non-parametric maximum likelihood: Kiefer and Wolfowitz 1956,
+Annals of Mathematical Statistics 27, 887-906.
 """
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -120,9 +123,7 @@ class Curves:
     for m in range(len(pilot.names)):
       n_U, right_U = pilot.n_MQ[m, of_U], pilot.right_MQ[m, of_U]
       n = pilot.common(m)
-      self.shares.append(
-        chances.histogram(n_U, right_U, self.weights_DU, n)
-      )
+      self.shares.append(chances.histogram(n_U, right_U, self.weights_DU, n))
     self.fits = [
       [chances.fit(reading, share, total) for reading in READINGS]
       for share in self.shares
@@ -147,12 +148,7 @@ class Curves:
 
   def _observed(self, k: int) -> Array:
     """Returns observed coverage@k of each weighting and model, (D, M)."""
-    found = []
-    for share_DC in self.shares:
-      n = share_DC.shape[1] - 1
-      chance_C = coverage.coverage(np.full(n + 1, n), np.arange(n + 1), k)
-      found.append(share_DC @ chance_C)
-    return np.stack(found, 1)
+    return np.stack([observed(share_DC, k) for share_DC in self.shares], 1)
 
   def _mean(self, model: int, ks: Array) -> Array:
     """Returns the readings' weighted mean at each k, (D, K)."""
@@ -174,17 +170,9 @@ class Curves:
     return np.clip(mean_DK - self._off_DM @ share_MK, 0, 1)
 
   def each(self, model: int, ks: npt.ArrayLike) -> dict[str, Array]:
-    """Returns coverage by every single fit, (D, K): what `spread` is made of."""
+    """Returns coverage by every single fit, (D, K)."""
     ks = np.atleast_1d(np.asarray(ks, np.float64))
-    found = {
-      label(one.reading): 1 - one.none(ks) for one in self.fits[model]
-    }
-    share_DC = self.shares[model]
-    found['non-parametric'] = 1 - NonParametric(share_DC).none(ks)
-    law_DK = power_law(share_DC, ks)
-    if law_DK is not None:
-      found['power law'] = law_DK
-    return found
+    return each(self.shares[model], self.fits[model], ks)
 
   def spread(self, model: int, ks: npt.ArrayLike) -> Array:
     """Returns (lowest, highest) of all fits' 95% intervals, (2, K)."""
@@ -194,6 +182,51 @@ class Curves:
     ]
     low_RK, high_RK = np.stack(ends, 1)
     return np.stack([low_RK.min(axis=0), high_RK.max(axis=0)])
+
+
+def observed(share_DC: Array, k: int) -> Array:
+  """Returns observed coverage@k of histograms of n samples, n >= k: (D,)."""
+  n = share_DC.shape[1] - 1
+  return share_DC @ coverage.coverage(np.full(n + 1, n), np.arange(n + 1), k)
+
+
+def each(
+  share_DC: Array, fits: Sequence[chances.Fit], ks: Array
+) -> dict[str, Array]:
+  """Returns coverage at each k by every single fit, (D, K)."""
+  found = {label(one.reading): 1 - one.none(ks) for one in fits}
+  found['non-parametric'] = 1 - NonParametric(share_DC).none(ks)
+  law_DK = power_law(share_DC, ks)
+  if law_DK is not None:
+    found['power law'] = law_DK
+  return found
+
+
+def backtest(pilot: Pilot, model: int) -> dict[str, Any] | None:
+  """Fits to half of each problem's samples, and foretells all of them.
+
+  Of the halves there are many; the histogram that is fitted is their mean.
+
+  Returns:
+    `k_fitted`; `k`; `observed`, coverage at k; `foretold` by each fit; None
+    where half of the samples are fewer than `LEAST`.
+  """
+  n = pilot.common(model)
+  half = n // 2
+  if half < LEAST:
+    return None
+  own_DQ = np.ones((1, pilot.problems))
+  n_Q, right_Q = pilot.n_MQ[model], pilot.right_MQ[model]
+  share_DC = chances.histogram(n_Q, right_Q, own_DQ, half)
+  fits = [chances.fit(one, share_DC, pilot.problems) for one in READINGS]
+  found = each(share_DC, fits, np.array([float(n)]))
+  whole_DC = chances.histogram(n_Q, right_Q, own_DQ, n)
+  return {
+    'k_fitted': half,
+    'k': n,
+    'observed': float(observed(whole_DC, n)[0]),
+    'foretold': {name: float(value[0, 0]) for name, value in found.items()},
+  }
 
 
 def label(reading: chances.Reading) -> str:
@@ -274,5 +307,3 @@ def estimate(values_D: Array) -> dict[str, float]:
   """Returns value, low and high from (as it is, resamples)."""
   low, high = np.quantile(values_D[1:], intervals.TAILS)
   return {'value': float(values_D[0]), 'low': float(low), 'high': float(high)}
-
-

@@ -1,9 +1,9 @@
 """How hard several models find the same problems: p of all of them, jointly.
 
 Each model's p follows its own curve; ranks of difficulty are tied by a normal
-copula, whose correlation is fitted to how often each pair of counts occurs.  What
-follows, such as who solves what another left unsolved, is a mean over `NODES`
-problems that stand for the population.
+copula, whose correlation is fitted to how often each pair of counts occurs.
+What follows, such as who solves what another left unsolved, is a mean over
+`NODES` problems that stand for the population.
 
 Source: copulas fitted after the marginals: Joe 1997, Multivariate Models and
 Dependence Concepts, ch. 10; nodes: Sobol's sequence, Joe and Kuo 2008, SIAM
@@ -11,6 +11,7 @@ J. Sci. Comput. 30, 2635-2654.
 """
 
 import functools
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +71,37 @@ class Population:
     )
 
 
+class Scale:
+  """How much narrower intervals are where the problems are not unlimited.
+
+  Of the problems that a plan is for, those of the pilot are known but for the
+  samples' noise: that part of the variance which comes from which problems the
+  pilot has shrinks by the share of all problems that it has.
+  """
+
+  def __init__(self, found: curves.Curves, whole: Population, total: int):
+    self._found, self._whole = found, whole
+    self._share = found.pilot.problems / total if total else 0.0
+
+  def __call__(self, values_D: Array, none_X: Array) -> Array:
+    """Returns (as it is, resamples), these moved towards the first.
+
+    Args:
+      values_D: the estimates.
+      none_X: what they are the mean of, on the nodes, up to a constant.
+    """
+    if not self._share:
+      return values_D
+    variance = values_D[1:].var() * self._found.pilot.problems
+    between = min(1.0, none_X.var() / variance) if variance else 0.0
+    factor = math.sqrt(1 - self._share * between)
+    return values_D[0] + (values_D - values_D[0]) * factor
+
+  def none(self, model: int, k: float) -> Array:
+    """Returns the chance that k samples hold no right one, on the nodes."""
+    return (1 - self._whole.p_XM[:, model]) ** k
+
+
 def _chances(found: curves.Curves, model: int, at: int) -> Array:
   """Returns p at each point of `_TABLE`: the quantiles of all readings mixed.
 
@@ -90,9 +122,7 @@ def _chances(found: curves.Curves, model: int, at: int) -> Array:
   total = sum(belief for belief, _ in quantiles)
   below = sum(
     belief / total * np.searchsorted(q, values, side='right') / len(q)
-    for belief, q in (
-      (belief, _even(one, at)) for belief, one in fits
-    )
+    for belief, q in ((belief, _even(one, at)) for belief, one in fits)
   )
   return np.interp(share_T, below, values)
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from wcse_jax import budget
 from wcse_jax.metrics import intervals
-from wcse_jax.plan import curves
+from wcse_jax.plan import curves, joint
 
 
 Array = npt.NDArray[np.float64]
@@ -31,13 +31,15 @@ def compare(
   costs: tuple[float, float],
   k_strong: int,
   margin: float,
+  scale: joint.Scale | None = None,
 ) -> dict[str, Any]:
   """Returns a row of `pairs` in `plan.json`.
 
   The gap is coverage of the weak model at `k_weak`, what the cost of
   `k_strong` samples buys of it, less that of the strong one at `k_strong`.
 
-  - `break_even_ratio`: how many times dearer a strong sample has to be for equal
+  - `break_even_ratio`: how many times dearer a strong sample has to be for
+  equal
     coverage; None where the weak model never gets there.
   - `overtakes_at`: the least number of strong samples a problem at which the
     strong model covers as much at the ratio of the given costs; None where it
@@ -53,6 +55,7 @@ def compare(
     costs: of a sample of the weak and of the strong model.
     k_strong: samples per problem of the strong one.
     margin: gaps within this either way are called equal.
+    scale: how much narrower intervals are; None: not at all.
 
   Raises:
     InputError: if the budget does not buy one weak sample.
@@ -62,6 +65,9 @@ def compare(
   gap_D = (
     found.covered(weak, k_weak)[:, 0] - found.covered(strong, k_strong)[:, 0]
   )
+  if scale is not None:
+    none_X = scale.none(weak, k_weak) - scale.none(strong, k_strong)
+    gap_D = scale(gap_D, none_X)
   gap = _estimate(found, (weak, strong), (k_weak, k_strong), gap_D)
   ratio_D = _break_even(found, weak, strong, k_strong)
   over_D = _overtaking(found, weak, strong, costs[1] / costs[0])
@@ -170,9 +176,7 @@ def _first(ks_K: Array, lead_DK: Array) -> Array:
   found_D = np.full(len(lead_DK), np.inf)
   for draw in np.flatnonzero(reached_DK.any(axis=1)):
     at = first_D[draw]
-    found_D[draw] = (
-      _between(ks_K, lead_DK[draw], at - 1) if at else ks_K[0]
-    )
+    found_D[draw] = _between(ks_K, lead_DK[draw], at - 1) if at else ks_K[0]
   return found_D
 
 

@@ -1,0 +1,206 @@
+"""Pilots: graded samples of several models on the same problems."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from wcse_jax import errors, records, shardfiles, storage
+from wcse_jax.metrics import table as tables
+from wcse_jax.plan import curves
+from wcse_jax.tasks import base
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Where one pilot is.
+
+  Attributes:
+    path: as it was given.
+    name: of the model: the stem of the path.
+    workdir: the run folder; empty for a file.
+    model: the model's name in the run folder; empty for a file.
+  """
+
+  path: str
+  name: str
+  workdir: str = ''
+  model: str = ''
+
+  def grades(self) -> Iterator[records.Grade]:
+    """Yields all grade rows.
+
+    Raises:
+      InputError: if a file or a row is not what it should be.
+    """
+    if not self.workdir:
+      yield from _rows(self.path)
+      return
+    folder = storage.join(self.workdir, 'grades', self.model)
+    yield from shardfiles.ShardFolder(folder).rows(records.Grade)
+
+  def samples(self) -> Iterator[records.Sample] | None:
+    """Returns all sample rows, or None where there are none at hand."""
+    if not self.workdir:
+      return None
+    folder = storage.join(self.workdir, 'samples', self.model)
+    if not storage.exists(storage.join(folder, shardfiles.MANIFEST)):
+      return None
+    return shardfiles.ShardFolder(folder).rows(records.Sample)
+
+
+def find(path: str) -> Source:
+  """Returns the pilot at a path.
+
+  Raises:
+    InputError: if there are no grades, or those of several models.
+  """
+  path = path.rstrip('/')
+  last = path.rpartition('/')[2]
+  if path.endswith('.jsonl'):
+    if not storage.exists(path):
+      raise errors.InputError(f'pilots: {path}: wanted grades; no such file.')
+    return Source(path, last.removesuffix('.jsonl'))
+  if storage.exists(storage.join(path, shardfiles.MANIFEST)) and '/' in path:
+    parent = path.rpartition('/')[0]
+    if parent.rpartition('/')[2] == 'grades':
+      return Source(path, last, parent.rpartition('/')[0] or '.', last)
+  root = storage.join(path, 'grades')
+  models = [
+    name
+    for name in storage.names(root)
+    if storage.exists(storage.join(root, name, shardfiles.MANIFEST))
+  ]
+  if len(models) == 1:
+    return Source(path, last, path, models[0])
+  if models:
+    raise errors.InputError(
+      f'pilots: {path}: wanted the grades of one model; there are those of '
+      f'{", ".join(models)}: name {root}/{models[0]}, or another.'
+    )
+  raise errors.InputError(
+    f'pilots: {path}: wanted a JSONL file of grades or a folder with grades; '
+    'there are none.'
+  )
+
+
+def read(sources: Sequence[Source]) -> tuple[curves.Pilot, tuple[str, ...]]:
+  """Returns the counts of all pilots, and the problems' ids in order.
+
+  Raises:
+    InputError: if two models have one name, if a sample comes twice, if the
+      pilots are of different problems, or if most problems have fewer than
+      `curves.LEAST` graded samples.
+  """
+  names = tuple(source.name for source in sources)
+  if len(set(names)) < len(names):
+    raise errors.InputError(
+      f'pilots: wanted a name of its own for each; got {", ".join(names)}.'
+    )
+  counts = [_counts(source) for source in sources]
+  first = counts[0]
+  for source, found in zip(sources[1:], counts[1:], strict=True):
+    if set(found) != set(first):
+      raise errors.InputError(
+        f'pilots: wanted the same problems in all; {names[0]} has '
+        f'{len(first)}, {source.name} {len(found)}, both '
+        f'{len(set(first) & set(found))}.'
+      )
+  ids = tuple(sorted(first))
+  n_MQ, right_MQ = (
+    np.array([[found[one][i] for one in ids] for found in counts])
+    for i in (0, 1)
+  )
+  kept_Q = (n_MQ > 0).all(axis=0)
+  pilot = curves.Pilot(names, n_MQ[:, kept_Q], right_MQ[:, kept_Q])
+  for m, name in enumerate(names):
+    if not kept_Q.any() or pilot.common(m) < curves.LEAST:
+      raise errors.InputError(
+        f'pilots: {name}: wanted {curves.LEAST} graded samples or more of nine '
+        f'problems in ten; got {int(np.median(n_MQ[m])) if n_MQ.size else 0} '
+        'of the median problem.'
+      )
+  kept = tuple(one for one, keep in zip(ids, kept_Q, strict=True) if keep)
+  return pilot, kept
+
+
+def _counts(source: Source) -> dict[str, tuple[int, int]]:
+  """Returns problem -> (graded samples, right ones)."""
+  seen: set[tuple[str, int]] = set()
+  found: dict[str, list[int]] = {}
+  for row in source.grades():
+    if (row.problem_id, row.index) in seen:
+      raise errors.InputError(
+        f'{source.path}: problem {row.problem_id}, index {row.index}: wanted '
+        'one grade; there are two.'
+      )
+    seen.add((row.problem_id, row.index))
+    count = found.setdefault(row.problem_id, [0, 0])
+    # Timeouts and errors say nothing about the sample.
+    count[0] += row.correct is not None
+    count[1] += row.correct is True
+  if not found:
+    raise errors.InputError(
+      f'{source.path}: wanted rows of grades; it is empty.'
+    )
+  return {key: (n, right) for key, (n, right) in found.items()}
+
+
+def _rows(path: str) -> Iterator[records.Grade]:
+  """Yields the grades of a JSONL file; only id, index and `correct` count."""
+  for number, line in enumerate(storage.read_text(path).split('\n'), 1):
+    if not line.strip():
+      continue
+    where = f'{path}: row {number}'
+    row = records.parse_object(line, where)
+    for name, kind in (('problem_id', str), ('index', int)):
+      if name not in row:
+        raise errors.InputError(f'{where}: missing field "{name}".')
+      records.check_value(kind, row[name], name, where)
+    if 'correct' not in row or row['correct'] not in (True, False, None):
+      raise errors.InputError(
+        f'{where}: field "correct": wanted true, false or null; got '
+        f'{records.shorten(row.get("correct"))}.'
+      )
+    sound = row.get('sound')
+    verdict = {True: 'right', False: 'wrong', None: 'error'}[row['correct']]
+    yield records.Grade(
+      problem_id=row['problem_id'],
+      index=row['index'],
+      answer=None,
+      correct=row['correct'],
+      verdict=verdict,
+      sound=sound if isinstance(sound, bool) else None,
+      why='',
+    )
+
+
+def false_positives(source: Source) -> tuple[int, int]:
+  """Returns (right samples whose reasoning was judged, those found wrong)."""
+  judged = wrong = 0
+  for row in source.grades():
+    if row.correct and row.sound is not None:
+      judged += 1
+      wrong += not row.sound
+  return judged, wrong
+
+
+def chains(source: Source, task: base.Task) -> dict[str, list[int]]:
+  """Returns problem -> the chain of each of its right samples, hashed.
+
+  Raises:
+    InputError: if the samples are not at hand.
+  """
+  samples = source.samples()
+  if samples is None:
+    raise errors.InputError(
+      f'pilots: {source.path}: wanted the samples beside the grades, whose '
+      'texts say which right ones are distinct; there are none.'
+    )
+  right = {(g.problem_id, g.index) for g in source.grades() if g.correct}
+  found: dict[str, list[int]] = {}
+  for row in samples:
+    if (row.problem_id, row.index) in right:
+      chain = tables.hashed(task.chain(row.text))
+      found.setdefault(row.problem_id, []).append(chain)
+  return found
