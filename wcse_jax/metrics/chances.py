@@ -2,8 +2,8 @@
 
 A reading takes p to follow a distribution of two parameters, beside a share of
 problems that are never solved (p = 0) and a share that always are (p = 1),
-where it allows for them.  All that the samples say of p is how many problems had how
-many right ones, so a reading is fitted to that histogram, by maximum
+where it allows for them.  All that the samples say of p is how many problems
+had how many right ones, so a reading is fitted to that histogram, by maximum
 likelihood.
 
 For given parameters the best shares of the two ends have a closed form; what is

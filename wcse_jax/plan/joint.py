@@ -65,7 +65,7 @@ class Population:
           rho = _correlation(found, a, b, tables)
           correlation_MM[a, b] = correlation_MM[b, a] = rho
     self.correlation_MM = correlation_MM
-    z_XM = _nodes(models, nodes) @ _root(correlation_MM).T
+    z_XM = normal(models, nodes) @ _root(correlation_MM).T
     self.p_XM = np.stack(
       [np.interp(z_XM[:, m], _TABLE, tables[m]) for m in range(models)], 1
     )
@@ -190,7 +190,7 @@ def _root(correlation_MM: Array) -> Array:
 
 
 @functools.cache
-def _nodes(models: int, count: int) -> Array:
+def normal(models: int, count: int) -> Array:
   """Returns independent normal numbers, even over their space."""
   sobol = qmc.Sobol(models, scramble=True, seed=0)
   even_XM = np.clip(sobol.random(count), 1e-12, 1 - 1e-12)
