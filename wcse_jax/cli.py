@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from wcse_jax import errors, processes
+from wcse_jax import errors, prices, processes
 
 
 _WORKDIR = flags.DEFINE_string(
@@ -34,6 +34,10 @@ _PROCESSES = flags.DEFINE_integer(
 )
 _PROCESS = flags.DEFINE_integer(
   'process', None, 'Which of them this one is, from 0.'
+)
+
+_PRICES = flags.DEFINE_string(
+  'prices', '', 'A JSON file like wcse_jax/prices.json, whose rows come first.'
 )
 
 # A stop is obeyed within so many seconds, whatever the process is at; one that
@@ -101,7 +105,8 @@ def main(
       _refuse(errors.InputError('--workdir: wanted a folder; got nothing.'))
     try:
       processes.check(*_flags())
-    except errors.InputError as error:
+      prices.use(_PRICES.value)
+    except (errors.InputError, OSError) as error:
       _refuse(error)
     return rest
 

@@ -5,7 +5,15 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from wcse_jax import checkpoints, errors, records, runlog, sharding, storage
+from wcse_jax import (
+  checkpoints,
+  errors,
+  machine,
+  records,
+  runlog,
+  sharding,
+  storage,
+)
 from wcse_jax.metrics import intervals
 from wcse_jax.sampler import engine, inputs, settings, shapes
 from wcse_jax.tasks import parallel
@@ -167,9 +175,10 @@ class Evaluator:
       work.task, ((problems[r.problem_id], r.index, r.text) for r in rows)
     ):
       found[grade.problem_id][grade.index] = grade
-    self.flops += inputs.flops(model.config, rows)
+    shared = inputs.prefix(model.config, rows[0])
+    self.flops += inputs.flops(model.config, rows) + shared['flops']
     counts = inputs.tokens(rows)
-    self.prefill_tokens += counts['prefill_tokens']
+    self.prefill_tokens += counts['prefill_tokens'] + shared['prefill_tokens']
     self.decode_tokens += counts['decode_tokens']
     self.chip_seconds += sampler.device_seconds * (
       model.mesh.size if model.mesh is not None else 1
@@ -246,5 +255,5 @@ def ledger_row(evaluator: Evaluator, name: str, chips: int) -> dict[str, Any]:
     'prefill_tokens': evaluator.prefill_tokens,
     'decode_tokens': evaluator.decode_tokens,
     'flops': evaluator.flops,
-    'usd': None,
+    'usd': machine.usd(evaluator.chip_seconds),
   }

@@ -13,6 +13,7 @@ from wcse_jax import (
   judgements,
   meter,
   outside,
+  prices,
   records,
   runlog,
   shardfiles,
@@ -182,6 +183,7 @@ def grade_missing(
       progress,
       processes,
     )
+  seconds = float(grades.cost().get('chip_seconds', 0.0))
   runlog.book(
     workdir,
     f'grade-{name}',
@@ -189,11 +191,11 @@ def grade_missing(
       'stage': 'grade',
       'model': name,
       'chips': 1,
-      'chip_seconds': float(grades.cost().get('chip_seconds', 0.0)),
+      'chip_seconds': seconds,
       'prefill_tokens': 0,
       'decode_tokens': 0,
       'flops': 0,
-      'usd': None,
+      'usd': prices.usd('cpu', seconds),
     },
   )
   return samples, grades

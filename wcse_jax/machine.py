@@ -12,13 +12,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from wcse_jax import errors
+from wcse_jax import errors, prices
 
 
 # Sides of the square product, and bytes of what is read.
 _SIDE_CPU, _SIDE = 2048, 8192
 _BYTES_CPU, _BYTES = 1 << 28, 1 << 33
 _REPEATS = 5
+# Part of a device's name -> its chip in the price table, the first one counts.
+_CHIPS = {
+  'tpu v4': 'v4',
+  'tpu v5 lite': 'v5e',
+  'tpu v5e': 'v5e',
+  'tpu v5': 'v5p',
+  'tpu v6': 'v6e',
+  'a100-sxm4-40gb': 'a100-40gb',
+  'a100-pcie-40gb': 'a100-40gb',
+  'a100': 'a100-80gb',
+  'h100': 'h100',
+  'h200': 'h200',
+  'cpu': 'cpu',
+}
 # FLOP/s of products of bfloat16, dense, by a part of the device's name.
 # Source: cloud.google.com/tpu/docs (v4, v5e, v5p, v6e), nvidia.com data sheets
 # of A100, H100 SXM and H200 SXM.
@@ -97,6 +111,17 @@ def peak_rate(dtype: str) -> float:
     if name in kind and dtype == 'bfloat16':
       return rate
   return matrix_rate(dtype)
+
+
+def chip() -> str:
+  """Returns the kind of this process's devices, as the price table calls it."""
+  kind = jax.devices()[0].device_kind.lower()
+  return next((name for part, name in _CHIPS.items() if part in kind), kind)
+
+
+def usd(chip_seconds: float) -> float | None:
+  """Returns what chip-seconds on this machine cost; None if it is not known."""
+  return prices.usd(chip(), chip_seconds)
 
 
 def free_memory(device: jax.Device | None = None) -> int | None:

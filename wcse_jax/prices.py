@@ -33,19 +33,35 @@ class Price:
   source: str
 
 
-def table(path: str = '') -> dict[str, Price]:
-  """Returns the rows by chip.
+# Rows of a file of the user's, which come first.
+_own: dict[str, Price] = {}
+
+
+def use(path: str) -> None:
+  """Puts the rows of a file in the place of those of the table.
 
   Args:
-    path: a file whose rows come first: `{"rows": [{"chip", "usd", "region",
-      "date", "source"}]}`; empty for none.
+    path: `{"rows": [{"chip", "usd", "region", "date", "source"}]}`; a chip may
+      be `cpu`, whose price is not in the table.  Empty for none.
 
   Raises:
     InputError: if the file is no such table.
   """
+  global _own
+  _own = _rows(storage.read_json(path), path) if path else {}
+
+
+def table() -> dict[str, Price]:
+  """Returns the rows by chip."""
   own = importlib.resources.files('wcse_jax').joinpath('prices.json')
   rows = _rows(json.loads(own.read_text(encoding='utf-8')), 'prices.json')
-  return rows | (_rows(storage.read_json(path), path) if path else {})
+  return rows | _own
+
+
+def usd(chip: str, chip_seconds: float) -> float | None:
+  """Returns what some chip-seconds cost; None where the price is not known."""
+  row = table().get(chip)
+  return None if row is None else chip_seconds / 3600 * row.usd
 
 
 def _rows(value: Any, where: str) -> dict[str, Price]:

@@ -23,6 +23,7 @@ from wcse_jax import (
   budget,
   checkpoints,
   errors,
+  machine,
   meter,
   runlog,
   scorefiles,
@@ -229,7 +230,7 @@ def _ledger_row(model, name, texts, seconds, full_logits) -> dict[str, Any]:
       budget.forward_flops(model.config, n, logits=n - (not full_logits))
       for n in lengths
     ),
-    'usd': None,
+    'usd': machine.usd(seconds * model.mesh.size),
   }
 
 

@@ -37,11 +37,11 @@ def spent(source: pilots.Source) -> Spent | None:
     return None
   folder = shardfiles.ShardFolder(path)
   count = sum(map(folder.size, folder.shards))
-  cost = folder.cost()
-  if not count or not {'flops', 'chip_seconds', 'decode_tokens'} <= set(cost):
+  ledger = storage.join(source.workdir, 'ledger', f'sample-{source.model}.json')
+  if not count or not storage.exists(ledger):
     return None
-  row = storage.join(source.workdir, 'ledger', f'sample-{source.model}.json')
-  usd = storage.read_json(row).get('usd') if storage.exists(row) else None
+  cost = storage.read_json(ledger)
+  usd = cost['usd']
   config = storage.join(source.workdir, 'config.json')
   found = storage.read_json(config) if storage.exists(config) else {}
   return Spent(
@@ -86,7 +86,7 @@ def _of_one(config: settings.PlanConfig, source: pilots.Source) -> float:
     case 'usd':
       value = found.usd
       if value is None:
-        table = prices.table(config.prices)
+        table = prices.table()
         if config.chip not in table:
           raise errors.InputError(
             f'chip: {source.workdir}: the ledger has no dollars: wanted a chip '

@@ -41,7 +41,6 @@ class PlanConfig:
     bad_rows: of the set: `refuse` ends with a report, `skip` leaves them out.
     false_positive_rates: share of the right samples of each model whose
       reasoning is wrong; empty: as the pilots' grades have it.
-    prices: a JSON file like `wcse_jax/prices.json`, whose rows come first.
     chip: whose price is paid for chip-seconds, where the ledger has none in
       dollars: a chip of the price table.
     draws: resamples of the pilot's problems.
@@ -64,7 +63,6 @@ class PlanConfig:
   split: str = 'train'
   bad_rows: str = 'refuse'
   false_positive_rates: tuple[float, ...] = ()
-  prices: str = ''
   chip: str = ''
   draws: int = 500
   seed: int = 0

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import importlib.metadata
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,10 @@ import wcse_jax
 from wcse_jax import budget, checkpoints, errors, records, sharding, tasks
 from wcse_jax.sampler import settings
 from wcse_jax.tasks import base
+
+
+# What a run may be capped by: the sums of its shards' costs, and dollars.
+CAPS = ('flops', 'chip_seconds', 'decode_tokens', 'usd')
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -37,6 +42,9 @@ class SampleConfig:
     dtype: `float32` or `bfloat16`, of weights and cache.
     weights: `int8` holds the weights in int8; empty: as `dtype`.
     mesh: of the devices that decode together, as `sharding.replica` reads it.
+    cap: what all samples of the folder may cost; drawing ends with the shard
+      that reaches it, samples of low index first; 0: no cap.
+    cap_in: the currency of the cap: one of `CAPS`.
     sampler: how tokens are drawn.
   """
 
@@ -55,6 +63,8 @@ class SampleConfig:
   dtype: str = 'bfloat16'
   weights: str = ''
   mesh: str = ''
+  cap: float = 0.0
+  cap_in: str = 'flops'
   sampler: settings.SamplerConfig = dataclasses.field(
     default_factory=settings.SamplerConfig
   )
@@ -72,6 +82,12 @@ class SampleConfig:
         raise errors.InputError(
           f'{field}: wanted a count >= {least}; got {getattr(self, field)}.'
         )
+    if not 0 <= self.cap < math.inf:
+      raise errors.InputError(f'cap: wanted a cost >= 0; got {self.cap}.')
+    if self.cap_in not in CAPS:
+      raise errors.InputError(
+        f'cap_in: wanted one of {", ".join(CAPS)}; got {self.cap_in!r}.'
+      )
     settings.check_loading(self)
     self.sampler.validate()
 
@@ -183,7 +199,7 @@ def prompt_ids(
 def tokens(rows: Sequence[records.Sample]) -> dict[str, int]:
   """Returns the tokens of a shard's samples: prompts once each, and drawn.
 
-  The shared prefix, once a run, is left out.
+  The shared prefix, once a run, is not in it: see `prefix`.
   """
   own = {r.problem_id: r.prompt_tokens - r.shared_prompt_tokens for r in rows}
   return {
@@ -196,8 +212,8 @@ def flops(model_config, rows: Sequence[records.Sample]) -> int:
   """Returns the exact FLOPs of samples as the engine draws them.
 
   A prompt is prefilled once for all its samples, but for its last token, which
-  the first decode step takes.  The shared prefix, once a run, is left out: its
-  share of a shard is less than a thousandth of a run of any size.
+  the first decode step takes.  The shared prefix, once a run, is not in it: see
+  `prefix`.
   """
   prompts = {r.problem_id: r for r in rows}
   prefill = sum(
@@ -214,6 +230,15 @@ def flops(model_config, rows: Sequence[records.Sample]) -> int:
     for r in rows
   )
   return prefill + decode
+
+
+def prefix(model_config, row: records.Sample) -> dict[str, int]:
+  """Returns tokens and FLOPs of the prefix that a run's prompts share."""
+  count = row.shared_prompt_tokens
+  return {
+    'prefill_tokens': count,
+    'flops': budget.forward_flops(model_config, count, logits=0),
+  }
 
 
 def _sha256(parts: Sequence[str]) -> str:

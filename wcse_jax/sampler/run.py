@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import secrets
 import sys
@@ -54,6 +55,7 @@ def _sample(config: inputs.SampleConfig, workdir: str) -> dict[str, float]:
   architecture = checkpoints.read_config(config.checkpoint)
   work = inputs.prepare(config)
   replica = sharding.replica(config.mesh)
+  cap = _Cap(config, replica)
   engine.check_mesh(config.sampler, replica.mesh)
   print_ = inputs.fingerprint(config, work, replica.mesh)
   path = storage.join(workdir, 'samples', inputs.model_name(config.checkpoint))
@@ -79,9 +81,10 @@ def _sample(config: inputs.SampleConfig, workdir: str) -> dict[str, float]:
       if replica.count > 1:
         folder.begin()
       # A part has a name that no writer of an earlier run still uses.
-      names = [shard.name for shard in missing()]
-      plan = json.dumps([secrets.token_hex(4), names])
-    run, names = json.loads(processes.tell('sample-plan', plan))
+      names = [shard.name for shard in cap.order(missing())]
+      plan = json.dumps([secrets.token_hex(4), names, folder.cost()])
+    run, names, before = json.loads(processes.tell('sample-plan', plan))
+    cap.begin(before)
     if replica.number:
       _until(
         lambda: storage.exists(storage.join(path, shardfiles.MANIFEST)),
@@ -93,10 +96,10 @@ def _sample(config: inputs.SampleConfig, workdir: str) -> dict[str, float]:
       shardfiles.Shard.parse(name)
       for name in names[replica.number :: replica.count]
     ]
-    if own:
+    if own and not cap.reached:
       model, tokenizer = loaded or _load(config, replica.mesh)
       try:
-        _draw(config, work, model, tokenizer, folder, own, replica.leads)
+        _draw(config, work, model, tokenizer, folder, own, replica.leads, cap)
       except jax.errors.JaxRuntimeError as error:
         memory = 'RESOURCE_EXHAUSTED' in str(error)
         if memory or not replica.mesh.is_multi_process:
@@ -109,12 +112,68 @@ def _sample(config: inputs.SampleConfig, workdir: str) -> dict[str, float]:
 
       def merged() -> bool:
         folder.merge()
-        return not missing()
+        # What a cap leaves undone, no one waits for.
+        return bool(config.cap) or not missing()
 
       # On a file system over a network what others wrote may come late.
       _until(merged, 'all shards of all processes are in sight')
-      cost = _book(config, workdir, folder.cost(), replica)
+      cost = _book(config, workdir, _cost(folder, architecture), replica)
+      if missing():
+        drawn = sum(map(folder.size, folder.shards))
+        whole = len(positions) * config.samples_per_problem
+        print(
+          f'sample: the cap of {config.cap:g} {config.cap_in} is spent: '
+          f'{drawn} of {whole} samples are drawn.',
+          file=sys.stderr,
+        )
     return json.loads(processes.tell('sample-cost', json.dumps(cost)))
+
+
+class _Cap:
+  """What this process may still spend, if there is a cap."""
+
+  def __init__(self, config: inputs.SampleConfig, replica: sharding.Replica):
+    """Raises InputError if the currency does not fit the machine."""
+    self._config = config
+    self._count = replica.count
+    self._left = math.inf
+    if not config.cap:
+      return
+    if config.cap_in == 'usd' and machine.usd(1.0) is None:
+      raise errors.InputError(
+        f'cap_in: wanted a price of {machine.chip()!r}, as --prices=FILE gives '
+        'it; there is none.'
+      )
+    timed = config.cap_in in ('usd', 'chip_seconds')
+    if timed and replica.mesh.is_multi_process:
+      raise errors.InputError(
+        f'cap_in: wanted flops or decode_tokens where a mesh spans several '
+        f'processes, whose clocks differ; got {config.cap_in!r}.'
+      )
+
+  def order(self, missing: list[shardfiles.Shard]) -> list[shardfiles.Shard]:
+    """Returns shards as they are to be drawn: if capped, low indices first."""
+    if not self._config.cap:
+      return missing
+    return sorted(missing, key=lambda s: (s.first_index, s.first_problem))
+
+  def begin(self, before: dict[str, float]) -> None:
+    """Says what all shards have cost so far."""
+    if self._config.cap:
+      left = self._config.cap - self._price(before)
+      self._left = left / self._count
+
+  def spend(self, cost: dict[str, float]) -> None:
+    self._left -= self._price(cost)
+
+  @property
+  def reached(self) -> bool:
+    return self._left <= 0
+
+  def _price(self, cost: dict[str, float]) -> float:
+    if self._config.cap_in == 'usd':
+      return machine.usd(cost.get('chip_seconds', 0.0)) or 0.0
+    return cost.get(self._config.cap_in, 0.0)
 
 
 def _check_memory(config: inputs.SampleConfig, architecture, mesh) -> None:
@@ -161,6 +220,16 @@ def _until(found: Callable[[], bool], what: str) -> None:
     time.sleep(1)
 
 
+def _cost(folder: shardfiles.ShardFolder, architecture) -> dict[str, float]:
+  """Returns the costs of all shards, and of their shared prefix once."""
+  cost = folder.cost()
+  if folder.shards:
+    row = folder.read(folder.shards[0], records.Sample)[0]
+    for name, value in inputs.prefix(architecture, row).items():
+      cost[name] += value
+  return cost
+
+
 def _book(
   config: inputs.SampleConfig,
   workdir: str,
@@ -180,7 +249,7 @@ def _book(
       'prefill_tokens': int(cost['prefill_tokens']),
       'decode_tokens': int(cost['decode_tokens']),
       'flops': int(cost['flops']),
-      'usd': None,
+      'usd': machine.usd(cost['chip_seconds']),
     },
   )
   runlog.merge_ledger(workdir)
@@ -201,8 +270,12 @@ def _draw(
   folder,
   missing,
   writes,
+  cap,
 ) -> None:
-  """Draws shards; each is published as soon as it is whole, if it `writes`."""
+  """Draws shards; each is published as soon as it is whole, if it `writes`.
+
+  It ends early where the cap is reached.
+  """
   ids = inputs.prompt_ids(work, tokenizer, config.chat)
   shape = shapes.Shape.of(ids.values())
   sampler = engine.Sampler(
@@ -264,6 +337,9 @@ def _draw(
         if writes:
           folder.write(missing[number], rows, cost)
         found[number] = {}
+        cap.spend(cost)
+        if cap.reached:
+          break
       progress.update(
         done,
         tokens_per_s=sampler.tokens_per_second,

@@ -247,7 +247,7 @@ def ledger_row(result: dict[str, Any], name: str) -> dict[str, Any]:
     'prefill_tokens': 0,
     'decode_tokens': 0,
     'flops': result['flops'],
-    'usd': None,
+    'usd': machine.usd(result['chip_seconds']),
   }
 
 
