@@ -62,40 +62,6 @@ def test_many_problems_give_the_truth(name):
     assert row['value'] == pytest.approx(_truth(population, row['k']), abs=0.01)
 
 
-def test_fit_finds_the_parameters():
-  right_Q = _counts(POPULATIONS['math weak'], 40_000, 16, 2)
-  found = extrapolation.fit(np.full(right_Q.size, 16), right_Q, never=False)
-  assert found.a_D[0] == pytest.approx(0.300, rel=0.05)
-  assert found.b_D[0] == pytest.approx(0.825, rel=0.05)
-  assert found.never_D[0] == 0
-  right_Q = _counts(POPULATIONS['never 30%'], 40_000, 16, 3)
-  found = extrapolation.fit(np.full(right_Q.size, 16), right_Q)
-  assert found.never_D[0] == pytest.approx(0.3, abs=0.02)
-
-
-def test_fit_is_the_most_likely_point():
-  # Against a finer search by hand of the same likelihood.
-  n, right_Q = 6, _counts(POPULATIONS['two kinds'], 300, 6, 4)
-  share_C = np.bincount(right_Q, minlength=n + 1) / right_Q.size
-  found = extrapolation.fit(np.full(300, n), right_Q)
-
-  def likelihood(never, always, a, b):
-    pmf_C = np.exp(extrapolation._log_pmf(n, np.log(a), np.log(b)))
-    pmf_C = (1 - never - always) * pmf_C
-    pmf_C[0] += never
-    pmf_C[-1] += always
-    return float(np.sum(share_C * np.log(np.maximum(pmf_C, 1e-300))))
-
-  best = [x[0] for x in (found.never_D, found.always_D, found.a_D, found.b_D)]
-  value = likelihood(*best)
-  assert value == pytest.approx(found.fitness_D[0])
-  random = np.random.default_rng(5)
-  for _ in range(3000):
-    never, always, _ = random.dirichlet([1, 1, 2])
-    a, b = np.exp(random.uniform(-4, 4, 2))
-    assert likelihood(never, always, a, b) <= value + 1e-4
-
-
 def test_missing_samples_do_not_move_the_estimate():
   # A tenth of the problems lost half of their samples.
   random = np.random.default_rng(6)

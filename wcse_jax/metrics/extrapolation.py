@@ -26,12 +26,10 @@ has the figures.
 Good and Toulmin's series (Biometrika 43, 1956, 45-63) needs no shape, but its
 terms grow without bound from k = 2 n on, where an extrapolation is wanted.
 
-Source: Skellam 1948, JRSS B 10, 257-261 (beta-binomial); Kazdan et al. 2025,
-arXiv:2510.05197 (beta-binomial for pass@k).  The second reading, the
-continuation from coverage@n and the interval are this project's.
+How the fits are made is in `chances`.  The second reading, the continuation
+from coverage@n and the interval are this project's.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from wcse_jax.metrics import coverage, intervals
+from wcse_jax.metrics import chances, coverage, intervals
 
 
 DRAWS = 500
@@ -48,40 +46,6 @@ LEAST = 4
 # The fit is of equally many samples a problem: as many as this share of the
 # problems has.  Those with fewer (timeouts) are predicted, not fitted.
 _REACHED = 0.9
-# Coarse grid of log(a) and log(b); its step is then halved around the best
-# point.
-_LOG_A = np.linspace(np.log(0.01), np.log(100), 24)
-_LOG_B = np.linspace(np.log(0.01), np.log(1e4), 36)
-_HALVINGS = 6
-_AROUND = np.array([(x, y) for x in (0, -1, 1) for y in (0, -1, 1)])
-_TINY = 1e-300
-
-
-@dataclasses.dataclass(frozen=True)
-class Fit:
-  """Distributions of the chance p, one for each weighting of the problems.
-
-  Attributes:
-    never_D: share of problems with p = 0.
-    always_D: share of problems with p = 1.
-    a_D: first parameter of the beta distribution of the others.
-    b_D: its second parameter.
-    fitness_D: log-likelihood (nats) a problem.
-  """
-
-  never_D: npt.NDArray[np.float64]
-  always_D: npt.NDArray[np.float64]
-  a_D: npt.NDArray[np.float64]
-  b_D: npt.NDArray[np.float64]
-  fitness_D: npt.NDArray[np.float64]
-
-  def none(self, k: int) -> npt.NDArray[np.float64]:
-    """Returns the chance that k samples of a problem hold no right one."""
-    beta_D = np.exp(
-      special.betaln(self.a_D, self.b_D + k)
-      - special.betaln(self.a_D, self.b_D)
-    )
-    return self.never_D + (1 - self.never_D - self.always_D) * beta_D
 
 
 def coverage_at(
@@ -172,52 +136,6 @@ def difference(
   )
 
 
-def fit(
-  n_Q: npt.ArrayLike,
-  right_Q: npt.ArrayLike,
-  weights_DQ: npt.NDArray[np.float64] | None = None,
-  *,
-  never: bool = True,
-) -> Fit:
-  """Returns the most likely distribution for each weighting of the problems.
-
-  Args:
-    n_Q: graded samples of each problem, at least 1.
-    right_Q: how many are right.
-    weights_DQ: how often each problem counts; None: once, D = 1.
-    never: whether a share of the problems may have p = 0.
-  """
-  n_Q, right_Q = np.asarray(n_Q, np.int64), np.asarray(right_Q, np.int64)
-  if weights_DQ is None:
-    weights_DQ = np.ones((1, n_Q.size))
-  n = _common(n_Q)
-  share_DC = _histogram(n_Q, right_Q, weights_DQ, n)
-  a_G, b_G = (g.ravel() for g in np.meshgrid(_LOG_A, _LOG_B))
-  grid_GC = _log_pmf(n, a_G, b_G)
-  best_D = np.concatenate(
-    [
-      np.argmax(_profile(part_DC[:, None], grid_GC[None], never)[0], axis=1)
-      # Blocks of 16 resamples bound the memory.
-      for part_DC in np.array_split(share_DC, -(-len(share_DC) // 16))
-    ]
-  )
-  a_D, b_D = a_G[best_D], b_G[best_D]
-  step = np.array([_LOG_A[1] - _LOG_A[0], _LOG_B[1] - _LOG_B[0]])
-  for _ in range(_HALVINGS):
-    step = step / 2
-    near_a, near_b = (
-      x[:, None] + step[i] * _AROUND[:, i] for i, x in enumerate((a_D, b_D))
-    )
-    value_DG, _, _ = _profile(
-      share_DC[:, None], _log_pmf(n, near_a, near_b), never
-    )
-    best_D1 = np.argmax(value_DG, axis=1)[:, None]
-    a_D = np.take_along_axis(near_a, best_D1, 1)[:, 0]
-    b_D = np.take_along_axis(near_b, best_D1, 1)[:, 0]
-  value_D, never_D, always_D = _profile(share_DC, _log_pmf(n, a_D, b_D), never)
-  return Fit(never_D, always_D, np.exp(a_D), np.exp(b_D), value_D)
-
-
 class _Reading:
   """Coverage by both readings (letter V), for each weighting, at each k.
 
@@ -226,8 +144,10 @@ class _Reading:
 
   def __init__(self, n_Q, right_Q, ks, weights_DQ):
     self._problems = n_Q.size
+    share_DC = chances.histogram(n_Q, right_Q, weights_DQ, _common(n_Q))
     self._fits = [
-      fit(n_Q, right_Q, weights_DQ, never=never) for never in (False, True)
+      chances.fit(chances.Reading('beta', never, True), share_DC, n_Q.size)
+      for never in (False, True)
     ]
     self.values_VDK = np.stack(
       [
@@ -247,19 +167,19 @@ class _Reading:
     return (1 - share) * self.values_VDK[0, 0] + share * self.values_VDK[1, 0]
 
 
-def _covered(n_Q, right_Q, k, fitted: Fit, weights_DQ):
+def _covered(n_Q, right_Q, k, fitted: chances.Fit, weights_DQ):
   """Returns coverage@k of each weighting."""
   sure_Q = (right_Q > 0).astype(np.float64)
   enough_Q = n_Q >= k
   sure_Q[enough_Q] = coverage.coverage(n_Q[enough_Q], right_Q[enough_Q], k)
   total_D = weights_DQ @ sure_Q
-  none_D = fitted.none(k)
+  none_D = fitted.none(k)[:, 0]
   open_Q = ~enough_Q & (right_Q == 0)
   for n in np.unique(n_Q[open_Q]):
-    before_D = np.maximum(fitted.none(int(n)), _TINY)
+    before_D = np.maximum(fitted.none(int(n))[:, 0], chances.TINY)
     count_D = weights_DQ[:, open_Q & (n_Q == n)].sum(axis=1)
     # Where the fit says that all are solved, none is left to be.
-    gained_D = np.where(before_D > _TINY, 1 - none_D / before_D, 0.0)
+    gained_D = np.where(before_D > chances.TINY, 1 - none_D / before_D, 0.0)
     total_D = total_D + count_D * gained_D
   return total_D / weights_DQ.sum(axis=1)
 
@@ -267,84 +187,6 @@ def _covered(n_Q, right_Q, k, fitted: Fit, weights_DQ):
 def _common(n_Q: npt.NDArray[np.int64]) -> int:
   """Returns the number of samples that most problems have."""
   return int(np.quantile(n_Q, 1 - _REACHED, method='lower')) if n_Q.size else 0
-
-
-def _histogram(n_Q, right_Q, weights_DQ, n: int):
-  """Returns the share of problems by the number of right ones among n.
-
-  Of a problem with more than n samples it is the chance of each number when n
-  of them are drawn.
-  """
-  kept_Q = n_Q >= n
-  n_Q, right_Q = n_Q[kept_Q], right_Q[kept_Q]
-  drawn_C = np.arange(n + 1)
-  chance_QC = np.exp(
-    _log_choose(right_Q[:, None], drawn_C)
-    + _log_choose((n_Q - right_Q)[:, None], n - drawn_C)
-    - _log_choose(n_Q, n)[:, None]
-  )
-  share_DC = weights_DQ[:, kept_Q] @ chance_QC
-  return share_DC / share_DC.sum(axis=1, keepdims=True)
-
-
-def _log_choose(n, k):
-  possible = (k >= 0) & (k <= n)
-  k = np.where(possible, k, 0)
-  value = (
-    special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
-  )
-  return np.where(possible, value, -np.inf)
-
-
-def _log_pmf(n: int, log_a, log_b):
-  """Returns log P(count = 0 to n) of beta-binomials, in a last axis."""
-  a, b = np.exp(log_a)[..., None], np.exp(log_b)[..., None]
-  count_C = np.arange(n + 1)
-  return (
-    _log_choose(n, count_C)
-    + special.betaln(a + count_C, b + n - count_C)
-    - special.betaln(a, b)
-  )
-
-
-def _profile(share, log_pmf, never: bool):
-  """Returns (log-likelihood, never, always) at the best shares of both ends.
-
-  For given beta parameters the best shares have a closed form: each end's cell
-  is either met exactly, or its share is 0.
-
-  Args:
-    share: of problems, by count in the last axis.
-    log_pmf: of the beta-binomial, by count in the last axis.
-    never: whether a share may have p = 0.
-  """
-  first, last = np.exp(log_pmf[..., 0]), np.exp(log_pmf[..., -1])
-  none, all_, between = share[..., 0], share[..., -1], share[..., 1:-1]
-  inner = (between * log_pmf[..., 1:-1]).sum(-1)
-  middle = between.sum(-1)
-  best = None
-  for free_never in (False, True)[: 1 + never]:
-    for free_always in (False, True):
-      met = first * free_never + last * free_always
-      wanted = none * free_never + all_ * free_always
-      # Mass of the beta part: what is left is shared out as it says.
-      part = (1 - wanted) / np.maximum(1 - met, _TINY)
-      zero = (none - part * first) * free_never
-      one = (all_ - part * last) * free_always
-      value = (
-        special.xlogy(none, np.maximum(zero + part * first, _TINY))
-        + special.xlogy(all_, np.maximum(one + part * last, _TINY))
-        + special.xlogy(middle, np.maximum(part, _TINY))
-        + inner
-      )
-      value = np.where((zero >= 0) & (one >= 0), value, -np.inf)
-      found = np.broadcast_arrays(value, zero, one)
-      if best is None:
-        best = found
-      else:
-        better = found[0] > best[0]
-        best = [np.where(better, x, y) for x, y in zip(found, best)]
-  return best
 
 
 def _graded(n_Q, right_Q):
