@@ -54,7 +54,7 @@ def plan(config: settings.PlanConfig, workdir: str) -> dict[str, Any]:
   config.validate()
   sources = [pilots.find(path) for path in config.pilots]
   pilot, ids = pilots.read(sources)
-  prices_M = np.array(costs.of_samples(config, sources))
+  prices_M = np.array(costs.of_samples(config, sources), np.float64)
   if config.problems and config.problems < pilot.problems:
     raise errors.InputError(
       f'problems: wanted 0 or at least the {pilot.problems} of the pilot; got '

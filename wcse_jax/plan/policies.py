@@ -208,15 +208,15 @@ def candidates(
 
 def _growing(chain, before, stop, model, counts, size, chains=False):
   """Yields policies whose last stage grows to each of some counts."""
-  drawn = 0
+  rounds = 0
   for count in counts:
-    while drawn < count:
-      now = min(size, count - drawn)
-      chain = chain.after(model, now)
-      drawn += now
-    stage = Stage(model, count, min(size, count))
-    policy = Policy((*before, stage), stop)
+    while (rounds + 1) * size <= count:
+      chain = chain.after(model, size)
+      rounds += 1
+    rest = count - rounds * size
+    ended = chain.after(model, rest) if rest else chain
+    policy = Policy((*before, Stage(model, count, min(size, count))), stop)
     yield (
       policy,
-      chain if chains else Outcome(chain.drawn_XM, chain.solved_X),
+      ended if chains else Outcome(ended.drawn_XM, ended.solved_X),
     )
