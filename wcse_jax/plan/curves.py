@@ -177,11 +177,8 @@ class Curves:
 
   def spread(self, model: int, ks: npt.ArrayLike) -> Array:
     """Returns (lowest, highest) of all fits' 95% intervals, (2, K)."""
-    ends = [
-      np.quantile(values_DK[1:], intervals.TAILS, axis=0)
-      for values_DK in self.each(model, ks).values()
-    ]
-    low_RK, high_RK = np.stack(ends, 1)
+    found = [ends(values_DK[1:]) for values_DK in self.each(model, ks).values()]
+    low_RK, high_RK = np.stack(found, 1)
     return np.stack([low_RK.min(axis=0), high_RK.max(axis=0)])
 
 
@@ -306,5 +303,16 @@ def power_law(share_DC: Array, ks: npt.ArrayLike) -> Array | None:
 
 def estimate(values_D: Array) -> dict[str, float]:
   """Returns value, low and high from (as it is, resamples)."""
-  low, high = np.quantile(values_D[1:], intervals.TAILS)
+  low, high = ends(values_D[1:])
   return {'value': float(values_D[0]), 'low': float(low), 'high': float(high)}
+
+
+def ends(resampled_D: Array, method: str = 'weibull') -> Array:
+  """Returns the ends of the 95% interval of resamples, along the first axis.
+
+  Of D resamples the end is the one in place (D+1) times the tail.
+
+  Source: Davison and Hinkley 1997, Bootstrap Methods and their Application,
+  section 5.3.
+  """
+  return np.quantile(resampled_D, intervals.TAILS, axis=0, method=method)

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from wcse_jax import budget
-from wcse_jax.metrics import intervals
 from wcse_jax.plan import curves, joint
 
 
@@ -194,7 +193,8 @@ def _logspace(low: float, high: float) -> Array:
 
 def _named(name: str, stem: str, values_D: Array) -> dict[str, float | None]:
   """Returns value and interval, None for what is infinite."""
-  low, high = np.quantile(values_D[1:], intervals.TAILS, method='nearest')
+  # Between a number and an infinity there is nothing.
+  low, high = curves.ends(values_D[1:], 'nearest')
   return {
     name: _finite(values_D[0]),
     f'{stem}_low': _finite(low),
