@@ -22,7 +22,7 @@ ROWS = (
   ('budget', 'plan', 'checkpoints'),
   ('judgements', 'right_samples', 'outside'),
   ('sampler', 'grade', 'scorefiles'),
-  ('scorer', 'completions'),
+  ('scorer', 'completions', 'follow'),
   ('score', 'convert', 'judge'),
   ('evaluate', 'bench'),
   ('sft',),

@@ -333,10 +333,13 @@ class ShardFolder:
     for shard in self.shards:
       yield from self.read(shard, cls)
 
-  def cost(self) -> dict[str, float]:
-    """Returns the costs of all good shards, summed by name."""
+  def cost(self, shards: Iterable[Shard] | None = None) -> dict[str, float]:
+    """Returns the costs of some good shards, or of all, summed by name."""
     total: dict[str, float] = {}
-    for _, entry in sorted(self._files.items()):
+    chosen = None if shards is None else {shard.name for shard in shards}
+    for file, entry in sorted(self._files.items()):
+      if chosen is not None and file not in chosen:
+        continue
       for name, value in entry['cost'].items():
         total[name] = total.get(name, 0) + value
     return total

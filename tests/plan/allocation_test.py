@@ -8,7 +8,7 @@ import pytest
 from wcse_jax.plan import allocation, policies, simulation
 
 
-_COSTS = np.array([1.0, 3.0])
+_COSTS = allocation.Costs(np.array([1.0, 3.0]), np.zeros(2))
 
 
 def _level(rho=0.8, name='', share=1.0, pair='MATH'):
@@ -18,7 +18,7 @@ def _level(rho=0.8, name='', share=1.0, pair='MATH'):
 
 def _table(level, worth=allocation.covered, kinds=policies.KINDS, most=24):
   found = policies.candidates(
-    level.p_XM, kinds=kinds, most=most, size=1, until=(1,), order=(0, 1)
+    level.p_XM, kinds=kinds, most=most, sizes=(1,), until=(1,), order=(0, 1)
   )
   return allocation.Table(level, list(found), _COSTS, worth)
 
@@ -133,3 +133,27 @@ def test_a_budget_for_nothing_skips_all():
   level = _level()
   (part,) = allocation.best_pure([level], 0.5, _COSTS, 1)
   assert part.policy.kind == 'skip'
+
+
+def test_dear_prompts_make_rounds_larger():
+  level = _level(0.8)
+  found = list(
+    policies.candidates(
+      level.p_XM,
+      kinds=policies.KINDS,
+      most=24,
+      sizes=(1, 4),
+      until=(1,),
+      order=(0, 1),
+    )
+  )
+  sizes = []
+  for prompt in (0.0, 4.0):
+    costs = allocation.Costs(np.array([1.0, 3.0]), np.full(2, prompt))
+    table = allocation.Table(level, found, costs, allocation.covered)
+    parts = allocation.best([table], 20.0, policies.KINDS)
+    plan = allocation.plan(parts, [level], costs, allocation.covered)
+    assert plan.cost == pytest.approx(20.0)
+    sizes.append(max(part.policy.stages[0].round for part in parts))
+  assert sizes[0] == 1
+  assert sizes[1] >= 4

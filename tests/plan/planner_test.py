@@ -155,6 +155,8 @@ def test_right_samples_as_the_objective(config, tmp_path):
     ({'problems': 10}, 'problems: wanted 0 or at least the 300'),
     ({'margin': 2.0}, 'margin: wanted a share'),
     ({'until': (0,)}, 'until: wanted counts >= 1'),
+    ({'rounds': ()}, 'rounds: wanted counts >= 1'),
+    ({'prompt_costs': (1.0, -1.0)}, 'prompt_costs: wanted numbers >= 0'),
     ({'false_positive_rates': (0.1, 2.0)}, 'false_positive_rates: wanted'),
     ({'objective': 'distinct'}, 'task: wanted the task of the pilots'),
     ({'task': 'arith'}, 'pilots: wanted problems of the split train of arith'),
@@ -264,7 +266,8 @@ def runs(tmp_path_factory, tiny):
       path = storage.join(folder, kind, 'model')
       shardfiles.ShardFolder(path, {'of': name}).write(shard, part)
     storage.publish_json(
-      storage.join(folder, 'config.json'), {'checkpoint': tiny}
+      storage.join(folder, 'samples', 'model', 'source.json'),
+      {'checkpoint': tiny},
     )
     runlog.book(
       folder,

@@ -22,16 +22,17 @@ _POLICIES = {
 
 
 def _drawn(policy, p_M, random):
-  """Returns (samples of each model, whether any was right) of one problem."""
-  drawn, right = np.zeros(len(p_M)), 0
+  """Returns (samples, rounds, whether any was right) of one problem."""
+  drawn, asked, right = np.zeros(len(p_M)), np.zeros(len(p_M)), 0
   for stage in policy.stages:
     left = stage.samples
     while left and not (policy.until and right >= policy.until):
       size = min(stage.round, left)
       right += random.binomial(size, p_M[stage.model])
       drawn[stage.model] += size
+      asked[stage.model] += 1
       left -= size
-  return drawn, right > 0
+  return drawn, asked, right > 0
 
 
 @pytest.mark.parametrize('name', _POLICIES)
@@ -42,7 +43,9 @@ def test_the_outcome_is_that_of_drawing(name):
   for x, p_M in enumerate(_P_XM):
     rows = [_drawn(policy, p_M, random) for _ in range(count)]
     drawn = np.mean([row[0] for row in rows], axis=0)
-    solved = np.mean([row[1] for row in rows])
+    asked = np.mean([row[1] for row in rows], axis=0)
+    solved = np.mean([row[2] for row in rows])
+    np.testing.assert_allclose(found.asked_XM[x], asked, atol=0.08)
     np.testing.assert_allclose(found.drawn_XM[x], drawn, atol=0.12)
     assert found.solved_X[x] == pytest.approx(solved, abs=0.025)
 
@@ -58,7 +61,7 @@ def test_candidates_are_what_they_say():
       _P_XM,
       kinds=policies.KINDS,
       most=9,
-      size=2,
+      sizes=(1, 2),
       until=(1, 2),
       order=(1, 0),
     )
@@ -68,6 +71,7 @@ def test_candidates_are_what_they_say():
   for policy, outcome in found:
     want = policies.outcome(policy, _P_XM)
     np.testing.assert_allclose(outcome.drawn_XM, want.drawn_XM, atol=1e-9)
+    np.testing.assert_allclose(outcome.asked_XM, want.asked_XM, atol=1e-9)
     np.testing.assert_allclose(outcome.solved_X, want.solved_X, atol=1e-9)
     models = [stage.model for stage in policy.stages]
     assert models in ([], [0], [1], [1, 0])
@@ -76,7 +80,7 @@ def test_candidates_are_what_they_say():
 
 def test_kinds_that_are_not_asked_for_are_left_out():
   found = policies.candidates(
-    _P_XM, kinds=('cascade',), most=5, size=1, until=(1,), order=(0, 1)
+    _P_XM, kinds=('cascade',), most=5, sizes=(1,), until=(1,), order=(0, 1)
   )
   assert {policy.kind for policy, _ in found} == {'skip', 'pure', 'cascade'}
 

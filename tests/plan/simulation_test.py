@@ -49,7 +49,7 @@ def test_what_is_left_when_the_money_ends_is_the_last_rounds():
   level = simulation.allocation.Level(
     '', 1.0, simulation.chances_of('MATH', 0.5, simulation.joint.normal(2, 256))
   )
-  costs = np.array([1.0, 3.0])
+  costs = simulation.allocation.Costs(np.array([1.0, 3.0]), np.zeros(2))
   parts = simulation.chosen(level, costs, 3.0)
   values = [
     simulation.capped(parts, level, costs, money)

@@ -38,6 +38,25 @@ class Level:
 
 
 @dataclasses.dataclass(frozen=True)
+class Costs:
+  """What is paid, in one currency.
+
+  Attributes:
+    sample_M: of drawing a sample of each model.
+    prompt_M: of reading the prompt of a round.
+  """
+
+  sample_M: Array
+  prompt_M: Array
+
+  def of(self, outcome: policies.Outcome) -> float:
+    """Returns the expected cost of a problem."""
+    drawn_M = outcome.drawn_XM.mean(axis=0)
+    asked_M = outcome.asked_XM.mean(axis=0)
+    return float(drawn_M @ self.sample_M + asked_M @ self.prompt_M)
+
+
+@dataclasses.dataclass(frozen=True)
 class Part:
   """What is done with a share of one level's problems.
 
@@ -103,13 +122,12 @@ class Table:
     self,
     level: Level,
     found: Sequence[tuple[policies.Policy, policies.Outcome]],
-    costs_M: Array,
+    costs: Costs,
     worth: Worth,
   ):
     self.level = level
     self.policies = [policy for policy, _ in found]
-    drawn_PM = np.stack([out.drawn_XM.mean(axis=0) for _, out in found])
-    self.cost_P = drawn_PM @ costs_M
+    self.cost_P = np.array([costs.of(out) for _, out in found])
     self.value_P = np.array([worth(out, level.p_XM).mean() for _, out in found])
 
   def hull(self, chosen_P: npt.NDArray[np.bool_]) -> list[int]:
@@ -172,10 +190,11 @@ def best(
 
 
 def best_pure(
-  levels: Sequence[Level], budget: float, costs_M: Array, model: int
+  levels: Sequence[Level], budget: float, costs: Costs, model: int
 ) -> tuple[Part, ...]:
   """Returns as many samples of one model for every problem as are bought."""
-  count = int(np.floor(budget / costs_M[model] * (1 + 1e-9)))
+  left = budget - costs.prompt_M[model]
+  count = max(0, int(np.floor(left / costs.sample_M[model] * (1 + 1e-9))))
   policy = policies.Policy()
   if count:
     policy = policies.Policy((policies.Stage(model, count, count),))
@@ -185,21 +204,21 @@ def best_pure(
 def plan(
   parts: Sequence[Part],
   levels: Sequence[Level],
-  costs_M: Array,
+  costs: Costs,
   worth: Worth,
 ) -> Plan:
   """Returns what comes of some parts."""
   by_name: Mapping[str, Level] = {level.name: level for level in levels}
-  totals = [np.zeros(len(costs_M)), np.zeros(len(costs_M))]
-  value = solved = 0.0
+  models = len(costs.sample_M)
+  drawn_M, right_M = np.zeros(models), np.zeros(models)
+  cost = value = solved = 0.0
   for part in parts:
     level = by_name[part.level]
     share = level.share * part.share
     out = policies.outcome(part.policy, level.p_XM)
     value += share * float(worth(out, level.p_XM).mean())
     solved += share * float(out.solved_X.mean())
-    totals[0] += share * out.drawn_XM.mean(axis=0)
-    totals[1] += share * (out.drawn_XM * level.p_XM).mean(axis=0)
-  drawn_M, right_M = totals
-  cost = float(drawn_M @ costs_M)
+    cost += share * costs.of(out)
+    drawn_M += share * out.drawn_XM.mean(axis=0)
+    right_M += share * (out.drawn_XM * level.p_XM).mean(axis=0)
   return Plan(tuple(parts), cost, value, solved, right_M, drawn_M)

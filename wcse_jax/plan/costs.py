@@ -3,8 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from wcse_jax import budget, checkpoints, errors, prices, shardfiles, storage
-from wcse_jax.plan import pilots, settings
+from wcse_jax.plan import allocation, pilots, settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +21,10 @@ class Spent:
     chip_seconds: of a sample, compiling left out.
     tokens: drawn tokens of a sample, truncated ones with all that they have.
     usd: of a sample; None where the ledger has no price.
+    prompts: times that a prompt was read, of a sample: less than 1 where
+    samples
+      of a problem were drawn together.
+    reading: share of the tokens that were read, not drawn.
   """
 
   samples: int
@@ -26,6 +33,8 @@ class Spent:
   chip_seconds: float
   tokens: float
   usd: float | None
+  prompts: float
+  reading: float
 
 
 def spent(source: pilots.Source) -> Spent | None:
@@ -42,8 +51,8 @@ def spent(source: pilots.Source) -> Spent | None:
     return None
   cost = storage.read_json(ledger)
   usd = cost['usd']
-  config = storage.join(source.workdir, 'config.json')
-  found = storage.read_json(config) if storage.exists(config) else {}
+  place = storage.join(path, 'source.json')
+  found = storage.read_json(place) if storage.exists(place) else {}
   return Spent(
     samples=count,
     checkpoint=str(found.get('checkpoint', '')),
@@ -51,20 +60,54 @@ def spent(source: pilots.Source) -> Spent | None:
     chip_seconds=cost['chip_seconds'] / count,
     tokens=cost['decode_tokens'] / count,
     usd=None if usd is None else usd / count,
+    prompts=sum(
+      folder.size(shard) / (shard.last_index - shard.first_index + 1)
+      for shard in folder.shards
+    )
+    / count,
+    reading=cost['prefill_tokens']
+    / max(1, cost['prefill_tokens'] + cost['decode_tokens']),
   )
 
 
-def of_samples(
+@dataclasses.dataclass(frozen=True)
+class Prices:
+  """What samples cost, in the planner's currency.
+
+  Attributes:
+    mean_M: of a sample of each model, its share of a prompt included: as the
+      pilot drew them.
+    parts: the same as what drawing a sample costs, and reading a prompt.
+  """
+
+  mean_M: npt.NDArray[np.float64]
+  parts: allocation.Costs
+
+
+def prices_of(
   config: settings.PlanConfig, sources: Sequence[pilots.Source]
-) -> tuple[float, ...]:
-  """Returns the cost of a sample of each model, in `config.currency`.
+) -> Prices:
+  """Returns what samples of each model cost, in `config.currency`.
+
+  Where the ledger does not tell reading from drawing apart, the cost is divided
+  by tokens: for seconds and dollars that is more than reading takes, so that
+  plans with many rounds are not too hopeful.
 
   Raises:
     InputError: if neither the configuration nor a ledger says it.
   """
+  zeros_M = np.zeros(len(sources))
   if config.costs:
-    return config.costs
-  return tuple(_of_one(config, source) for source in sources)
+    mean_M = np.array(config.costs, np.float64)
+    prompt_M = np.array(config.prompt_costs or zeros_M, np.float64)
+    return Prices(mean_M, allocation.Costs(mean_M, prompt_M))
+  mean_M = np.array([_of_one(config, source) for source in sources])
+  if config.currency in ('params', 'tokens'):
+    return Prices(mean_M, allocation.Costs(mean_M, zeros_M))
+  told = [spent(source) for source in sources]
+  reading_M = np.array([one.reading for one in told])
+  prompt_M = mean_M * reading_M / np.array([one.prompts for one in told])
+  return Prices(mean_M, allocation.Costs(mean_M * (1 - reading_M), prompt_M))
 
 
 def _of_one(config: settings.PlanConfig, source: pilots.Source) -> float:
@@ -78,8 +121,8 @@ def _of_one(config: settings.PlanConfig, source: pilots.Source) -> float:
     case 'params':
       if not found.checkpoint:
         raise errors.InputError(
-          f'costs: {source.workdir}: wanted a config.json that names the '
-          'checkpoint, for its parameters; got none.'
+          f'costs: {source.path}: wanted a source.json beside the samples, '
+          'which names the checkpoint, for its parameters; got none.'
         )
       model = checkpoints.read_config(found.checkpoint)
       value = float(budget.flops_per_token(model))

@@ -54,7 +54,8 @@ def plan(config: settings.PlanConfig, workdir: str) -> dict[str, Any]:
   config.validate()
   sources = [pilots.find(path) for path in config.pilots]
   pilot, ids = pilots.read(sources)
-  prices_M = np.array(costs.of_samples(config, sources), np.float64)
+  paid = costs.prices_of(config, sources)
+  prices_M = paid.mean_M
   if config.problems and config.problems < pilot.problems:
     raise errors.InputError(
       f'problems: wanted 0 or at least the {pilot.problems} of the pilot; got '
@@ -89,13 +90,13 @@ def plan(config: settings.PlanConfig, workdir: str) -> dict[str, Any]:
         'levels': sorted({*problems.values()} - {''}),
       },
       'models': {
-        name: _model(sources[m], found, scale, m, prices_M[m], used)
+        name: _model(sources[m], found, scale, m, paid, used)
         for m, name in enumerate(pilot.names)
       },
       'correlation': whole.correlation_MM.tolist(),
       'pairs': rows,
       'allocation': _allocate(
-        config, sources, found, whole, problems, ids, prices_M, order, worths
+        config, sources, found, whole, problems, ids, paid, order, worths
       ),
     }
   )
@@ -168,7 +169,7 @@ def _estimand(config: settings.PlanConfig, pilot: curves.Pilot) -> str:
 
 
 def _model(
-  source, found, scale, model: int, cost: float, used
+  source, found, scale, model: int, paid: costs.Prices, used
 ) -> dict[str, Any]:
   pilot = found.pilot
   n = pilot.common(model)
@@ -192,7 +193,9 @@ def _model(
     )
   spent = costs.spent(source)
   return {
-    'cost': float(cost),
+    'cost': float(paid.mean_M[model]),
+    'cost_of_drawing': float(paid.parts.sample_M[model]),
+    'cost_of_reading': float(paid.parts.prompt_M[model]),
     'n': n,
     'samples': int(pilot.n_MQ[model].sum()),
     'right': int(pilot.right_MQ[model].sum()),
@@ -212,13 +215,13 @@ def _model(
 
 
 def _allocate(
-  config, sources, found, whole, problems, ids, prices_M, order, worth
+  config, sources, found, whole, problems, ids, paid, order, worth
 ) -> dict[str, Any]:
   groups = _groups(config, found, whole, problems, ids)
   levels = [_level(group, group.whole) for group in groups]
-  money = config.budget * prices_M.max()
+  money = config.budget * paid.mean_M.max()
   most = config.most_samples or min(
-    _MOST, max(8, math.ceil(_TIMES * money / prices_M.min()))
+    _MOST, max(8, math.ceil(_TIMES * money / paid.mean_M.min()))
   )
   tables_ = [
     allocation.Table(
@@ -228,12 +231,12 @@ def _allocate(
           level.p_XM,
           kinds=config.policies,
           most=most,
-          size=config.round,
+          sizes=config.rounds,
           until=config.until,
           order=order,
         )
       ),
-      prices_M,
+      paid.parts,
       worth,
     )
     for level in levels
@@ -246,13 +249,13 @@ def _allocate(
   chosen = allocation.best(tables_, money, allowed)
   pure = max(
     (
-      allocation.best_pure(levels, money, prices_M, m)
+      allocation.best_pure(levels, money, paid.parts, m)
       for m in range(len(sources))
     ),
-    key=lambda parts: allocation.plan(parts, levels, prices_M, worth).value,
+    key=lambda parts: allocation.plan(parts, levels, paid.parts, worth).value,
   )
-  here = allocation.plan(chosen, levels, prices_M, worth)
-  plain = allocation.plan(pure, levels, prices_M, worth)
+  here = allocation.plan(chosen, levels, paid.parts, worth)
+  plain = allocation.plan(pure, levels, paid.parts, worth)
   if here.value < plain.value:
     chosen, here = pure, plain
   resampled = [
@@ -261,9 +264,9 @@ def _allocate(
   ]
   values_D, pure_D = (
     np.array(
-      [allocation.plan(parts, levels, prices_M, worth).value]
+      [allocation.plan(parts, levels, paid.parts, worth).value]
       + [
-        allocation.plan(parts, others, prices_M, worth).value
+        allocation.plan(parts, others, paid.parts, worth).value
         for others in resampled
       ]
     )
@@ -295,18 +298,18 @@ def _allocate(
     },
     'gain': _valued(values_D - pure_D, found.pilot.problems),
     'kinds': [
-      _of_kind(kind, allowed, tables_, levels, money, prices_M, worth)
+      _of_kind(kind, allowed, tables_, levels, money, paid.parts, worth)
       for kind in allowed
       if kind != 'skip'
     ],
   }
 
 
-def _of_kind(kind, allowed, tables_, levels, money, prices_M, worth):
+def _of_kind(kind, allowed, tables_, levels, money, paid, worth):
   """Returns the best plan that is no more involved than a kind."""
   upto = allowed[: allowed.index(kind) + 1]
   found = allocation.plan(
-    allocation.best(tables_, money, upto), levels, prices_M, worth
+    allocation.best(tables_, money, upto), levels, paid, worth
   )
   return {
     'kind': kind,
@@ -329,7 +332,7 @@ def _groups(config, found, whole, problems, ids) -> list[_Group]:
   if rest:
     parts.append((','.join(sorted(rest)), rest))
   if len(parts) == 1:
-    return [_Group(parts[0][0], 1.0, found, whole)]
+    return [_Group('', 1.0, found, whole)]
   groups = []
   for name, members in sorted(parts):
     kept_Q = np.isin(level_Q.astype(str), [str(one) for one in members])

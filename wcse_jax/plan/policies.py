@@ -10,6 +10,7 @@ number of right samples so far, which is followed as a Markov chain.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -70,27 +71,30 @@ class Outcome:
 
   Attributes:
     drawn_XM: expected samples of each model.
+    asked_XM: expected rounds of each model: a prompt is read in each.
     solved_X: chance that some sample is right.
   """
 
   drawn_XM: Array
+  asked_XM: Array
   solved_X: Array
 
 
 def outcome(policy: Policy, p_XM: Array) -> Outcome:
   """Returns what comes of a policy on problems of given chances."""
-  drawn_XM = np.zeros(p_XM.shape)
   if not policy.until:
+    drawn_XM, asked_XM = np.zeros(p_XM.shape), np.zeros(p_XM.shape)
     none_X = np.ones(len(p_XM))
     for stage in policy.stages:
       drawn_XM[:, stage.model] += stage.samples
+      asked_XM[:, stage.model] += 1
       none_X = none_X * (1 - p_XM[:, stage.model]) ** stage.samples
-    return Outcome(drawn_XM, 1 - none_X)
+    return Outcome(drawn_XM, asked_XM, 1 - none_X)
   chain = Chain(p_XM, policy.until)
   for stage in policy.stages:
     for size in _rounds(stage):
       chain = chain.after(stage.model, size)
-  return Outcome(chain.drawn_XM, chain.solved_X)
+  return chain.outcome()
 
 
 class Chain:
@@ -98,18 +102,23 @@ class Chain:
 
   Attributes:
     drawn_XM: expected samples so far, of each model.
+    asked_XM: expected rounds so far, of each model.
     open_XT: chance of 0 to T-1 right samples: still worked on.
   """
 
   def __init__(self, p_XM: Array, until: int):
     self._p_XM = p_XM
     self.drawn_XM = np.zeros(p_XM.shape)
+    self.asked_XM = np.zeros(p_XM.shape)
     self.open_XT = np.zeros((len(p_XM), until))
     self.open_XT[:, 0] = 1.0
 
   @property
   def solved_X(self) -> Array:
     return 1 - self.open_XT[:, 0]
+
+  def outcome(self) -> Outcome:
+    return Outcome(self.drawn_XM, self.asked_XM, self.solved_X)
 
   def after(self, model: int, samples: int) -> 'Chain':
     """Returns the chain after a round of samples."""
@@ -124,7 +133,10 @@ class Chain:
     chain = Chain.__new__(Chain)
     chain._p_XM, chain.open_XT = self._p_XM, moved_XT
     chain.drawn_XM = self.drawn_XM.copy()
-    chain.drawn_XM[:, model] += samples * self.open_XT.sum(axis=1)
+    chain.asked_XM = self.asked_XM.copy()
+    open_X = self.open_XT.sum(axis=1)
+    chain.drawn_XM[:, model] += samples * open_X
+    chain.asked_XM[:, model] += open_X
     return chain
 
 
@@ -162,7 +174,7 @@ def candidates(
   *,
   kinds: Sequence[str],
   most: int,
-  size: int,
+  sizes: Sequence[int],
   until: Sequence[int],
   order: Sequence[int],
 ) -> Iterator[tuple[Policy, Outcome]]:
@@ -172,7 +184,7 @@ def candidates(
     p_XM: chances of a right sample, of each node and model.
     kinds: of `KINDS`; `skip` and `pure` are always in.
     most: samples of a problem by one model.
-    size: samples of a round, of adaptive policies.
+    sizes: samples of a round, of adaptive policies.
     until: right samples to stop at, of adaptive policies.
     order: the models, the cheapest first; stages follow it.
   """
@@ -197,7 +209,7 @@ def candidates(
             policy = Policy((Stage(first, a, a), Stage(second, b, b)), stop)
             yield policy, outcome(policy, p_XM)
   if 'adaptive' in kinds:
-    for stop in until:
+    for stop, size in itertools.product(until, sizes):
       for model in order:
         yield from _growing(Chain(p_XM, stop), (), stop, model, counts, size)
       for first, second in pairs:
@@ -218,5 +230,5 @@ def _growing(chain, before, stop, model, counts, size, chains=False):
     policy = Policy((*before, Stage(model, count, min(size, count))), stop)
     yield (
       policy,
-      ended if chains else Outcome(ended.drawn_XM, ended.solved_X),
+      ended if chains else ended.outcome(),
     )

@@ -22,6 +22,8 @@ class PlanConfig:
     costs: of one sample of each model, in `currency`; empty: from the ledgers.
     currency: one of `CURRENCIES`: 2P a token of one length for all (`params`),
       FLOPs, chip-seconds, US dollars or output tokens of a sample.
+    prompt_costs: of reading a prompt once, beside `costs` of the samples that
+      are drawn from it; empty: nothing, or from the ledgers.
     budget: samples per problem of the dearest model.
     problems: how many the plan is for, those of the pilot among them; 0: an
       unlimited population.
@@ -31,7 +33,8 @@ class PlanConfig:
     policies: kinds of plans to choose from.
     until: right samples after which adaptive plans leave a problem alone, to
       choose from.
-    round: samples that adaptive plans draw before they grade.
+    rounds: how many samples adaptive plans draw before they grade, to choose
+      from.
     most_samples: of a problem by one model; 0: eight times what the budget
     buys. margin: a gap within this either way is called equal. task: of the
     pilots, for the levels of its problems and what makes two right
@@ -49,13 +52,14 @@ class PlanConfig:
 
   pilots: tuple[str, ...] = ()
   costs: tuple[float, ...] = ()
+  prompt_costs: tuple[float, ...] = ()
   currency: str = 'flops'
   budget: float = 1.0
   problems: int = 0
   objective: str = 'coverage'
   policies: tuple[str, ...] = policies.KINDS
   until: tuple[int, ...] = (1,)
-  round: int = 1
+  rounds: tuple[int, ...] = (1, 2, 4, 8)
   most_samples: int = 0
   margin: float = 0.01
   task: str = ''
@@ -86,7 +90,15 @@ class PlanConfig:
           f'policies: wanted names among {", ".join(policies.KINDS)}; got '
           f'{name!r}.'
         )
-    for field, most in (('costs', math.inf), ('false_positive_rates', 1.0)):
+    if self.prompt_costs and not self.costs:
+      raise errors.InputError(
+        'prompt_costs: wanted costs beside them; got none.'
+      )
+    for field, most in (
+      ('costs', math.inf),
+      ('prompt_costs', math.inf),
+      ('false_positive_rates', 1.0),
+    ):
       values = getattr(self, field)
       if values and len(values) != len(self.pilots):
         raise errors.InputError(
@@ -94,11 +106,12 @@ class PlanConfig:
           f'{len(values)}.'
         )
       for value in values:
-        least = 0 if field == 'costs' else -1
-        if not (least < value < math.inf and 0 <= value <= most):
+        good = 0 <= value <= most and value < math.inf
+        if not good or (field == 'costs' and not value):
+          wanted = {'costs': '> 0', 'prompt_costs': '>= 0'}
           raise errors.InputError(
-            f'{field}: wanted numbers {"> 0" if least == 0 else "from 0 to 1"};'
-            f' got {value}.'
+            f'{field}: wanted numbers {wanted.get(field, "from 0 to 1")}; got '
+            f'{value}.'
           )
     if not 0 < self.budget < math.inf:
       raise errors.InputError(
@@ -106,7 +119,6 @@ class PlanConfig:
       )
     for field, least in (
       ('problems', 0),
-      ('round', 1),
       ('most_samples', 0),
       ('draws', 20),
       ('seed', 0),
@@ -115,8 +127,11 @@ class PlanConfig:
         raise errors.InputError(
           f'{field}: wanted a count >= {least}; got {getattr(self, field)}.'
         )
-    if not self.until or min(self.until) < 1:
-      raise errors.InputError(f'until: wanted counts >= 1; got {self.until}.')
+    for field in ('until', 'rounds'):
+      if not getattr(self, field) or min(getattr(self, field)) < 1:
+        raise errors.InputError(
+          f'{field}: wanted counts >= 1; got {getattr(self, field)}.'
+        )
     if not 0 <= self.margin < 1:
       raise errors.InputError(
         f'margin: wanted a share from 0 to 1; got {self.margin}.'

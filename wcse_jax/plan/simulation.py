@@ -170,15 +170,15 @@ def allocations(name: str, rho: float, seed: int) -> list[list[float]]:
   )
   rows = []
   for (k, ratio), (best, pure) in zip(_cells(), _best(name, rho), strict=True):
-    costs_M = np.array([1.0, ratio])
-    parts = chosen(told, costs_M, k * ratio)
+    costs = _costs(ratio)
+    parts = chosen(told, costs, k * ratio)
     true = allocation.Level('', 1.0, _truth_nodes(name, rho))
-    rows.append([capped(parts, true, costs_M, k * ratio), best, pure])
+    rows.append([capped(parts, true, costs, k * ratio), best, pure])
   return rows
 
 
 def chosen(
-  level: allocation.Level, costs_M: Array, budget: float
+  level: allocation.Level, costs: allocation.Costs, budget: float
 ) -> tuple[allocation.Part, ...]:
   """Returns the plan of most coverage for a population."""
   table = allocation.Table(
@@ -188,12 +188,12 @@ def chosen(
         level.p_XM,
         kinds=policies.KINDS,
         most=min(512, max(8, math.ceil(8 * budget))),
-        size=1,
+        sizes=(1,),
         until=(1,),
         order=(0, 1),
       )
     ),
-    costs_M,
+    costs,
     allocation.covered,
   )
   return allocation.best([table], budget, policies.KINDS)
@@ -202,7 +202,7 @@ def chosen(
 def capped(
   parts: tuple[allocation.Part, ...],
   level: allocation.Level,
-  costs_M: Array,
+  costs: allocation.Costs,
   budget: float,
 ) -> float:
   """Returns coverage of a plan that ends when its budget is spent.
@@ -224,7 +224,9 @@ def capped(
       share, chain, part = chains[number]
       model, size = queue.pop(0)
       open_ = chain.open_XT.sum(axis=1).mean() if part.policy.until else 1.0
-      price = share * open_ * size * costs_M[model]
+      price = (
+        share * open_ * (size * costs.sample_M[model] + costs.prompt_M[model])
+      )
       after = chain.after(model, size)
       before, now = chain.solved_X.mean(), after.solved_X.mean()
       if price > left:
@@ -248,6 +250,10 @@ def _cells() -> list[tuple[int, float]]:
   return [(k, ratio) for k in BUDGETS for ratio in RATIOS]
 
 
+def _costs(ratio: float) -> allocation.Costs:
+  return allocation.Costs(np.array([1.0, ratio]), np.zeros(2))
+
+
 _known: dict[Any, Any] = {}
 
 
@@ -264,16 +270,16 @@ def _best(name: str, rho: float) -> list[tuple[float, float]]:
     level = allocation.Level('', 1.0, _truth_nodes(name, rho))
     found = []
     for k, ratio in _cells():
-      costs_M, budget = np.array([1.0, ratio]), k * ratio
+      costs, budget = _costs(ratio), k * ratio
       worth = allocation.covered
       best = allocation.plan(
-        chosen(level, costs_M, budget), [level], costs_M, worth
+        chosen(level, costs, budget), [level], costs, worth
       )
       pure = [
         allocation.plan(
-          allocation.best_pure([level], budget, costs_M, m),
+          allocation.best_pure([level], budget, costs, m),
           [level],
-          costs_M,
+          costs,
           worth,
         ).value
         for m in (0, 1)

@@ -15,6 +15,8 @@ from wcse_jax.sampler import settings
 from wcse_jax.tasks import base
 
 
+# Beside a model's samples: where its checkpoint was.
+SOURCE = 'source.json'
 # What a run may be capped by: the sums of its shards' costs, and dollars.
 CAPS = ('flops', 'chip_seconds', 'decode_tokens', 'usd')
 
@@ -42,6 +44,11 @@ class SampleConfig:
     dtype: `float32` or `bfloat16`, of weights and cache.
     weights: `int8` holds the weights in int8; empty: as `dtype`.
     mesh: of the devices that decode together, as `sharding.replica` reads it.
+    plan: a `plan.json` of `launch/plan.py` to follow, whose models are asked in
+      place of `checkpoint`; empty: every problem is asked alike.
+    plan_models: `NAME=CHECKPOINT` of the plan's models, where their pilots do
+    not
+      say it.
     cap: what all samples of the folder may cost; drawing ends with the shard
       that reaches it, samples of low index first; 0: no cap.
     cap_in: the currency of the cap: one of `CAPS`.
@@ -63,6 +70,8 @@ class SampleConfig:
   dtype: str = 'bfloat16'
   weights: str = ''
   mesh: str = ''
+  plan: str = ''
+  plan_models: tuple[str, ...] = ()
   cap: float = 0.0
   cap_in: str = 'flops'
   sampler: settings.SamplerConfig = dataclasses.field(

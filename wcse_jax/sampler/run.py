@@ -8,7 +8,8 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 
@@ -46,23 +47,59 @@ def sample(config: inputs.SampleConfig, workdir: str) -> dict[str, float]:
       another fingerprint; nothing is compiled or written before that.
   """
   with processes.failing():
-    return _sample(config, workdir)
+    return _sample(config, workdir, None, {}, {})
 
 
-def _sample(config: inputs.SampleConfig, workdir: str) -> dict[str, float]:
+def sample_cells(
+  config: inputs.SampleConfig,
+  workdir: str,
+  cells: Sequence[tuple[shardfiles.Shard, Sequence[int]]],
+  held: dict[str, Any],
+  extra: Mapping[str, Any],
+) -> dict[str, float]:
+  """Draws those of some shards that are missing, and books all of the folder.
+
+  Args:
+    config: the run; its `samples_per_problem` does not count.
+    workdir: the run folder.
+    cells: shards, and the positions of the problems that each is of, the same
+    on
+      all processes.  Its other problems have no rows in it.
+    held: empty, or what an earlier call left in it: the model that it read.
+    extra: of the fingerprint: what decided on the cells.
+
+  Raises:
+    InputError: as `sample`.
+  """
+  with processes.failing():
+    return _sample(config, workdir, dict(cells), held, extra)
+
+
+def _sample(
+  config: inputs.SampleConfig,
+  workdir: str,
+  cells: dict[shardfiles.Shard, Sequence[int]] | None,
+  held: dict[str, Any],
+  extra: Mapping[str, Any],
+) -> dict[str, float]:
   config.validate()
   # Of what may be wrong this is told fastest.
   architecture = checkpoints.read_config(config.checkpoint)
-  work = inputs.prepare(config)
+  if 'work' not in held:
+    held['work'] = inputs.prepare(config)
+  work = held['work']
   replica = sharding.replica(config.mesh)
   cap = _Cap(config, replica)
   engine.check_mesh(config.sampler, replica.mesh)
-  print_ = inputs.fingerprint(config, work, replica.mesh)
+  print_ = {**inputs.fingerprint(config, work, replica.mesh), **extra}
   path = storage.join(workdir, 'samples', inputs.model_name(config.checkpoint))
   folder = shardfiles.ShardFolder(path, print_)
   positions = [position for position, _ in work.chosen]
 
   def missing() -> list[shardfiles.Shard]:
+    if cells is not None:
+      done = set(folder.shards)
+      return [shard for shard in cells if shard not in done]
     return shardfiles.plan_shards(
       positions, config.samples_per_problem, folder.shards
     )
@@ -71,7 +108,8 @@ def _sample(config: inputs.SampleConfig, workdir: str) -> dict[str, float]:
     _check_memory(config, architecture, replica.mesh)
   # Read before anything is written: a checkpoint that does not fit changes
   # nothing.
-  loaded = _load(config, replica.mesh) if missing() else None
+  if missing() and 'model' not in held:
+    held['model'] = _load(config, replica.mesh)
   processes.meet('sample-ready')
   with _writing(config, workdir, replica):
     plan = ''
@@ -97,9 +135,12 @@ def _sample(config: inputs.SampleConfig, workdir: str) -> dict[str, float]:
       for name in names[replica.number :: replica.count]
     ]
     if own and not cap.reached:
-      model, tokenizer = loaded or _load(config, replica.mesh)
+      if 'model' not in held:
+        held['model'] = _load(config, replica.mesh)
+      model, tokenizer = held['model']
       try:
-        _draw(config, work, model, tokenizer, folder, own, replica.leads, cap)
+        asked = [(shard, _positions(work, shard, cells)) for shard in own]
+        _draw(config, work, model, tokenizer, folder, asked, replica.leads, cap)
       except jax.errors.JaxRuntimeError as error:
         memory = 'RESOURCE_EXHAUSTED' in str(error)
         if memory or not replica.mesh.is_multi_process:
@@ -120,13 +161,27 @@ def _sample(config: inputs.SampleConfig, workdir: str) -> dict[str, float]:
       cost = _book(config, workdir, _cost(folder, architecture), replica)
       if missing():
         drawn = sum(map(folder.size, folder.shards))
-        whole = len(positions) * config.samples_per_problem
         print(
           f'sample: the cap of {config.cap:g} {config.cap_in} is spent: '
-          f'{drawn} of {whole} samples are drawn.',
+          f'{drawn} samples are drawn, and {len(missing())} shards are not.',
           file=sys.stderr,
         )
     return json.loads(processes.tell('sample-cost', json.dumps(cost)))
+
+
+def _positions(
+  work: inputs.Work,
+  shard: shardfiles.Shard,
+  cells: dict[shardfiles.Shard, Sequence[int]] | None,
+) -> Sequence[int]:
+  """Returns the positions of the problems that a shard is of."""
+  if cells is not None:
+    return cells[shard]
+  return [
+    position
+    for position, _ in work.chosen
+    if shard.first_problem <= position <= shard.last_problem
+  ]
 
 
 class _Cap:
@@ -253,6 +308,11 @@ def _book(
     },
   )
   runlog.merge_ledger(workdir)
+  # Whose samples they are: the fingerprint knows weights, not where they lie.
+  storage.publish_json(
+    storage.join(workdir, 'samples', name, inputs.SOURCE),
+    {'checkpoint': config.checkpoint},
+  )
   return cost
 
 
@@ -294,11 +354,10 @@ def _draw(
   wanted: list[list[tuple[str, int]]] = []
   requests = []
   shard_of = {}
-  for number, shard in enumerate(missing):
+  for number, (shard, positions) in enumerate(missing):
     cells = [
       (position, index)
-      for position in problems
-      if shard.first_problem <= position <= shard.last_problem
+      for position in positions
       for index in range(shard.first_index, shard.last_index + 1)
     ]
     wanted.append([(problems[position].id, index) for position, index in cells])
@@ -335,7 +394,7 @@ def _draw(
         }
         spent += cost['flops']
         if writes:
-          folder.write(missing[number], rows, cost)
+          folder.write(missing[number][0], rows, cost)
         found[number] = {}
         cap.spend(cost)
         if cap.reached:
