@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from wcse_jax import (
+  checkpoints,
   errors,
   grade,
   processes,
@@ -196,6 +197,8 @@ def follow(config: inputs.SampleConfig, workdir: str) -> dict[str, Any]:
       samples of another plan.
   """
   plan = Plan(config)
+  for checkpoint in plan.models.values():
+    checkpoints.read_config(checkpoint)
   work = inputs.prepare(config)
   rounds = plan.rounds(work.chosen, config.seed)
   holds = contextlib.nullcontext()
