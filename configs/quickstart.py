@@ -21,6 +21,7 @@ def get_config() -> study.StudyConfig:
     budget_low=1,
     budget_high=5,
     truth_samples=128,
+    pilot_problems=96,
     replicates=3,
     student_arms=('wc', 'se', 'wc_number_matched', 'human'),
     sampler=sampler_settings.SamplerConfig(

@@ -141,6 +141,43 @@ def test_overlap_of_the_sets_is_reported(finished):
   assert [problem.id for problem in s.trained] == far
 
 
+def test_the_plan_is_followed_and_shown_beside_its_outcome(finished):
+  folder, results = pathlib.Path(finished[0]), finished[1]
+  plan = results['plan']
+  assert (plan['pilot_problems'], plan['pilot_samples']) == (16, 4)
+  pair = plan['pair']
+  assert pair['k_strong'] == 2
+  found = json.loads((folder / 'plan' / 'plan.json').read_text())
+  assert found['pairs'] == [pair]
+  assert found['problems'] == 24
+  # The gap by brute force is of the same counts.
+  many = results['truth']
+  gap = contrast_of(many, pair['k_weak'], pair['k_strong'])
+  assert plan['gap']['value'] == pytest.approx(gap)
+  followed = plan['followed']
+  assert followed['problems'] == 24
+  assert followed['covered']['value'] == followed['solved'] / 24
+  assert followed['cost'] <= 1.3 * followed['budget']
+  rows = [
+    row for row in results['ledger']['rows'] if row['stage'] == 'planned sample'
+  ]
+  assert sum(row['flops'] for row in rows) == pytest.approx(
+    followed['cost'], rel=0.01
+  )
+  page = (folder / 'report' / 'index.html').read_text()
+  assert 'What would a pilot have said?' in page
+  assert 'Coverage of the plan' in page
+
+
+def contrast_of(truth, k_weak, k_strong):
+  """Returns coverage of wc at a k less that of se at another, brute force."""
+  at = {
+    role: {row['k']: row['value'] for row in truth[role]}
+    for role in ('wc', 'se')
+  }
+  return at['wc'][k_weak] - at['se'][k_strong]
+
+
 def test_replicates_never_share_a_sample():
   s = study.Study(small(replicates=3), 'unused')
   for role in ('wc', 'se'):
@@ -159,7 +196,7 @@ def test_ledger_books_every_stage(finished):
   assert stages.count('grade') == 2
   for row in results['ledger']['rows']:
     assert row['chip_seconds'] > 0
-    assert (row['flops'] > 0) == (row['stage'] != 'grade')
+    assert (row['flops'] > 0) == (not row['stage'].endswith('grade'))
   shares = [row['share_of_flops'] for row in results['ledger']['by_stage']]
   assert sum(shares) == pytest.approx(1)
   assert storage.exists(storage.join(workdir, 'ledger.jsonl'))

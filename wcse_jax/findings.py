@@ -7,9 +7,11 @@ far.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from wcse_jax import arms as arm_data
 from wcse_jax import budget, grade, outcome, runlog, storage
-from wcse_jax.metrics import contrast, measure
+from wcse_jax.metrics import contrast, coverage, intervals, measure
 from wcse_jax.sampler import inputs
 
 
@@ -83,6 +85,7 @@ def collect(study, graded: Mapping[str, arm_data.Graded]) -> dict[str, Any]:
       for role in tables
     },
     'truth': truth,
+    'plan': _plan(study, tables),
     'ratios': _ratios(study, tables),
     'break_even': _break_even(study, tables),
     'training': training,
@@ -166,6 +169,48 @@ def _truth(study, tables) -> dict[str, Any] | None:
           'inside': bool(inside),
         }
       )
+  return found
+
+
+def _plan(study, tables) -> dict[str, Any] | None:
+  """Returns what the pilot foretold, beside brute force and the outcome."""
+  c = study.config
+  path = storage.join(study.workdir, 'plan', 'plan.json')
+  if not c.pilot_problems or not storage.exists(path):
+    return None
+  plan = storage.read_json(path)
+  done = storage.join(study.workdir, 'planned', 'followed.json')
+  followed = storage.read_json(done) if storage.exists(done) else None
+  (pair,) = plan['pairs']
+  many = c.truth_samples
+  by_name = {
+    inputs.model_name(getattr(c, role)): tables[role].restrict(0, many)
+    for role in tables
+  }
+  weak, strong = by_name[pair['weak']], by_name[pair['strong']]
+  pure = plan['allocation']['best_pure']
+  found: dict[str, Any] = {
+    'pilot_problems': c.pilot_problems,
+    'pilot_samples': c.pilot_samples,
+    'currency': plan['currency'],
+    'pair': pair,
+    'allocation': plan['allocation'],
+    'gap': None,
+    'pure': None,
+    'followed': None,
+  }
+  if max(pair['k_weak'], pair['k_strong']) <= many:
+    found['gap'] = contrast.gap(weak, strong, pair['k_weak'], pair['k_strong'])
+  if 0 < pure['samples'] <= many:
+    table = by_name[pure['model']]
+    found['pure'] = intervals.mean(
+      coverage.coverage(table.n_Q, table.right_Q, pure['samples'])
+    )
+  if followed is not None:
+    right = np.arange(followed['problems']) < followed['solved']
+    found['followed'] = followed | {
+      'covered': intervals.mean(right.astype(np.float64))
+    }
   return found
 
 

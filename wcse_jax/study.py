@@ -6,8 +6,10 @@ same numbers.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from wcse_jax import arms as arm_data
 from wcse_jax import (
@@ -17,6 +19,7 @@ from wcse_jax import (
   errors,
   evaluate,
   findings,
+  follow,
   grade,
   meter,
   outcome,
@@ -28,6 +31,8 @@ from wcse_jax import (
 )
 from wcse_jax import selection as selections
 from wcse_jax.metrics import measure
+from wcse_jax.plan import allocation, costs, curves, pilots, planner
+from wcse_jax.plan import settings as plan_settings
 from wcse_jax.report import html
 from wcse_jax.sampler import inputs
 from wcse_jax.sampler import run as sampling
@@ -63,6 +68,11 @@ class StudyConfig:
     budget_low: SE samples per problem at the low budget; WC's number follows.
     budget_high: SE samples per problem at the high budget.
     train_budget: `low` or `high`: the budget whose data trains the students.
+    pilot_problems: how many of the problems a pilot has, from which the study
+      plans and whose plan it follows beside the arms; 0 for no plan.
+    pilot_samples: samples of each of them by each model, of those for coverage
+    by
+      brute force.
     truth_samples: samples per problem for coverage by brute force; 0 for none.
     cost_ratios: SE over WC, at which the outcome is looked up.
     setups: keys of `outcome.SETUPS`.
@@ -96,6 +106,8 @@ class StudyConfig:
   budget_low: int = 1
   budget_high: int = 10
   train_budget: str = 'high'
+  pilot_problems: int = 0
+  pilot_samples: int = 8
   truth_samples: int = 128
   cost_ratios: tuple[float, ...] = (1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)
   setups: tuple[str, ...] = ('student', 'wc', 'se')
@@ -138,6 +150,13 @@ class StudyConfig:
         raise errors.InputError(
           f'{field}: wanted a count >= 1; got {getattr(self, field)}.'
         )
+    if (
+      self.pilot_problems and not 2 <= self.pilot_samples <= self.truth_samples
+    ):
+      raise errors.InputError(
+        'pilot_samples: wanted a count from 2 to truth_samples='
+        f'{self.truth_samples}; got {self.pilot_samples}.'
+      )
     if self.budget_low > self.budget_high:
       raise errors.InputError(
         f'budget_low: wanted at most budget_high={self.budget_high}; '
@@ -313,6 +332,11 @@ class Study:
     for role in ('wc', 'se'):
       with stages.stage(f'grade {role}'):
         graded[role] = self.graded(role)
+    if self.config.pilot_problems:
+      with stages.stage('plan'):
+        self.plan(graded)
+      with stages.stage('follow the plan'):
+        self.follow_plan()
     evaluator = self._evaluator()
     for role in self.config.setups:
       with stages.stage(f'untuned {role}'):
@@ -349,6 +373,12 @@ class Study:
       for role, count in drawn.items()
     }
     found |= {f'grade {role}': 0.0 for role in ('wc', 'se')}
+    if c.pilot_problems:
+      # At the price of the high budget.
+      found['plan'] = 0.0
+      found['follow the plan'] = decode(
+        'se', len(self.problems) * c.budget_high
+      )
     asked = (c.test_problems or 1000) * (1 + max(c.majority, default=0))
     checks = c.sft.checkpoints * c.validation_problems
     found |= {f'untuned {role}': decode(role, asked) for role in c.setups}
@@ -364,25 +394,25 @@ class Study:
 
   def sample(self, role: str) -> None:
     """Draws all samples of `wc` or `se`: brute force and every replicate."""
+    sampling.sample(self._sampling(role), self.workdir)
+
+  def _sampling(self, role: str) -> inputs.SampleConfig:
     c = self.config
-    sampling.sample(
-      inputs.SampleConfig(
-        checkpoint=getattr(c, role),
-        task=c.task,
-        data=c.data,
-        bad_rows=c.bad_rows,
-        split='train',
-        limit=c.problems,
-        shots=c.shots,
-        prompts=c.prompts,
-        samples_per_problem=self.pool(role, 'high', c.replicates - 1).stop,
-        validation_size=c.validation_size,
-        seed=c.seed,
-        dtype=c.dtype,
-        mesh=c.mesh,
-        sampler=c.sampler,
-      ),
-      self.workdir,
+    return inputs.SampleConfig(
+      checkpoint=getattr(c, role),
+      task=c.task,
+      data=c.data,
+      bad_rows=c.bad_rows,
+      split='train',
+      limit=c.problems,
+      shots=c.shots,
+      prompts=c.prompts,
+      samples_per_problem=self.pool(role, 'high', c.replicates - 1).stop,
+      validation_size=c.validation_size,
+      seed=c.seed,
+      dtype=c.dtype,
+      mesh=c.mesh,
+      sampler=c.sampler,
     )
 
   def graded(self, role: str) -> arm_data.Graded:
@@ -394,6 +424,69 @@ class Study:
       self.problems, samples, grades, self.task.chain, self.task.ballot
     )
     return arm_data.Graded(samples, grades, table)
+
+  def plan(self, graded: Mapping[str, arm_data.Graded]) -> None:
+    """Writes `plan/plan.json`: what a pilot of the first samples says."""
+    path = storage.join(self.workdir, 'plan', 'plan.json')
+    if storage.exists(path):
+      return
+    c = self.config
+    names = [inputs.model_name(getattr(c, role)) for role in ('wc', 'se')]
+    sources = [
+      pilots.Source(
+        storage.join(self.workdir, 'grades', name), name, self.workdir, name
+      )
+      for name in names
+    ]
+    asked = plan_settings.PlanConfig(
+      pilots=tuple(source.path for source in sources),
+      currency='flops',
+      budget=c.budget_high,
+      problems=len(self.problems),
+      seed=c.seed,
+    )
+    kept_Q = np.arange(len(self.problems)) < c.pilot_problems
+    tables = [
+      graded[role].table.of_problems(kept_Q).restrict(0, c.pilot_samples)
+      for role in ('wc', 'se')
+    ]
+    pilot = curves.Pilot(
+      tuple(names),
+      np.stack([table.n_Q for table in tables]),
+      np.stack([table.right_Q for table in tables]),
+    )
+    given = planner.Given(
+      pilot=pilot,
+      levels=tables[0].levels,
+      paid=costs.prices_of(asked, sources),
+      worth=allocation.covered,
+      rates=(None, None),
+      sources=tuple(
+        (source.path, getattr(c, role))
+        for source, role in zip(sources, ('wc', 'se'), strict=True)
+      ),
+    )
+    storage.publish_json(path, planner.decide(asked, given))
+
+  def follow_plan(self) -> None:
+    """Draws what the plan says, into a run folder of its own."""
+    c = self.config
+    folder = storage.join(self.workdir, 'planned')
+    done = storage.join(folder, 'followed.json')
+    if not storage.exists(done):
+      follow.follow(
+        dataclasses.replace(
+          self._sampling('wc'),
+          plan=storage.join(self.workdir, 'plan', 'plan.json'),
+          # The plan's samples are none of the pilot's.
+          seed=c.seed + 1,
+        ),
+        folder,
+      )
+    for row in runlog.merge_ledger(folder):
+      key = f'planned-{row["stage"]}-{row["model"]}'
+      stage = f'planned {row["stage"]}'
+      runlog.book(self.workdir, key, row | {'stage': stage})
 
   def untuned(self, role: str, evaluator: evaluate.Evaluator) -> None:
     """Evaluates a model before any training."""

@@ -13,6 +13,8 @@ def get_config() -> study.StudyConfig:
     budget_low=1,
     budget_high=2,
     truth_samples=8,
+    pilot_problems=16,
+    pilot_samples=4,
     cost_ratios=(1.5, 4.0),
     setups=('student',),
     student_arms=('wc', 'se', 'wc_number_matched', 'human'),

@@ -187,6 +187,63 @@ def results() -> dict[str, Any]:
   flops = {'sample': 3.1e15, 'train': 8.4e15, 'evaluate': 0.9e15, 'truth': 6e15}
   total = sum(flops.values())
   return {
+    'plan': {
+      'pilot_problems': 96,
+      'pilot_samples': 8,
+      'currency': 'flops',
+      'pair': {
+        'weak': 'tiny-wc',
+        'strong': 'tiny-se',
+        'k_weak': 15,
+        'k_strong': 5,
+        'ratio': 3.1,
+        'gap': 0.06,
+        'gap_low': 0.01,
+        'gap_high': 0.11,
+        'break_even_ratio': 1.6,
+        'break_even_low': 1.2,
+        'break_even_high': None,
+        'verdict': 'weak',
+      },
+      'allocation': {
+        'kind': 'adaptive',
+        'value': 0.86,
+        'low': 0.80,
+        'high': 0.91,
+        'cost': 1.2e8,
+        'best_pure': {
+          'model': 'tiny-wc',
+          'samples': 15,
+          'value': 0.8,
+          'low': 0.74,
+          'high': 0.86,
+        },
+        'parts': [
+          {
+            'level': '3',
+            'share': 0.4,
+            'until': 1,
+            'stages': [
+              {'model': 'tiny-wc', 'samples': 20, 'round': 4},
+              {'model': 'tiny-se', 'samples': 2, 'round': 2},
+            ],
+          },
+          {'level': '', 'share': 0.6, 'until': 0, 'stages': []},
+        ],
+        'kinds': [
+          {'kind': 'pure', 'coverage': 0.8},
+          {'kind': 'adaptive', 'coverage': 0.86},
+        ],
+      },
+      'gap': {'value': 0.073, 'low': 0.01, 'high': 0.14, 'n': 192},
+      'pure': {'value': 0.81, 'low': 0.76, 'high': 0.86, 'n': 192},
+      'followed': {
+        'problems': 192,
+        'solved': 160,
+        'cost': 2.2e10,
+        'covered': {'value': 0.833, 'low': 0.78, 'high': 0.88, 'n': 192},
+      },
+    },
     'title': 'tiny-wc against tiny-se on arith, at the same cost',
     'status': 'finished',
     'answer': {

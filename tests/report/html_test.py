@@ -284,6 +284,25 @@ def test_false_positive_is_named(results):
   assert 'right answer, wrong reasoning: a false positive' in text
 
 
+def test_plan_and_outcome_are_side_by_side(results):
+  text = _Page(page.render(results)).text
+  assert (
+    'Verdict: the weaker model covers more at 15 samples of tiny-wc' in text
+  )
+  assert 'Break-even cost ratio 1.6' in text
+  assert (
+    '20 of tiny-wc in rounds of 4, then 2 of tiny-se, until 1 right' in text
+  )
+  assert 'at most nothing' in text
+  for outcome in ('+7.3 points', '81.0%', '83.3%'):
+    assert outcome in text
+  results['plan']['followed'] = results['plan']['gap'] = None
+  results['plan']['pair']['break_even_ratio'] = None
+  text = _Page(page.render(results)).text
+  assert 'No cost ratio would make them equal.' in text
+  assert 'not measured' in text
+
+
 def test_an_unfinished_study_renders(results):
   for nothing in ({}, dict.fromkeys(results), {**results, 'status': 'x'}):
     found = _Page(page.render(nothing))

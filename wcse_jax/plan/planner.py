@@ -44,6 +44,29 @@ class _Group:
   whole: joint.Population
 
 
+@dataclasses.dataclass(frozen=True)
+class Given:
+  """What a plan is made of.
+
+  Attributes:
+    pilot: the counts.
+    levels: of each problem of the pilot; empty where there are none.
+    paid: what samples cost.
+    worth: the objective.
+    rates: share of the right samples of each model whose reasoning is wrong;
+    None
+      where it is not known.
+    sources: where each model's pilot is, and its checkpoint.
+  """
+
+  pilot: curves.Pilot
+  levels: tuple[str, ...]
+  paid: costs.Prices
+  worth: allocation.Worth
+  rates: tuple[float | None, ...]
+  sources: tuple[tuple[str, str], ...]
+
+
 def plan(config: settings.PlanConfig, workdir: str) -> dict[str, Any]:
   """Returns what `workdir/plan.json` holds, which it writes.
 
@@ -52,9 +75,44 @@ def plan(config: settings.PlanConfig, workdir: str) -> dict[str, Any]:
       too small for one sample; nothing is written before that.
   """
   config.validate()
+  result = decide(config, read(config))
+  with runlog.writing(workdir, dataclasses.asdict(config)):
+    storage.publish_json(storage.join(workdir, 'plan.json'), result)
+  return result
+
+
+def read(config: settings.PlanConfig) -> Given:
+  """Returns what a validated configuration names.
+
+  Raises:
+    InputError: if a pilot does not fit.
+  """
   sources = [pilots.find(path) for path in config.pilots]
   pilot, ids = pilots.read(sources)
   paid = costs.prices_of(config, sources)
+  problems = _problems(config, ids)
+  told = [costs.spent(source) for source in sources]
+  return Given(
+    pilot=pilot,
+    levels=tuple(problems[one] for one in ids),
+    paid=paid,
+    worth=_worth(config, sources),
+    rates=tuple(_false_positive_rates(config, sources)),
+    sources=tuple(
+      (source.path, one.checkpoint if one else '')
+      for source, one in zip(sources, told, strict=True)
+    ),
+  )
+
+
+def decide(config: settings.PlanConfig, given: Given) -> dict[str, Any]:
+  """Returns what `plan.json` holds.
+
+  Raises:
+    InputError: if the budget is too small for one sample, or `problems` for the
+      pilot.
+  """
+  pilot, paid = given.pilot, given.paid
   prices_M = paid.mean_M
   if config.problems and config.problems < pilot.problems:
     raise errors.InputError(
@@ -67,19 +125,17 @@ def plan(config: settings.PlanConfig, workdir: str) -> dict[str, Any]:
       f'budget: wanted the cost of one sample of some model; {config.budget:g} '
       f'of the dearest buy {money / prices_M.min():.3g} of the cheapest.'
     )
-  problems = _problems(config, ids)
-  worths = _worths(config, sources)
   found = curves.Curves(pilot, draws=config.draws, seed=config.seed)
   whole = joint.Population(found)
   scale = joint.Scale(found, whole, config.problems)
-  order = sorted(range(len(sources)), key=lambda m: prices_M[m])
+  order = sorted(range(len(prices_M)), key=lambda m: prices_M[m])
   rows = [
     _pair(config, found, scale, prices_M, weak, strong)
     for i, weak in enumerate(order)
     for strong in order[i + 1 :]
   ]
   used = {row[f'k_{role}'] for row in rows for role in ('weak', 'strong')}
-  result = shardfiles.plain(
+  return shardfiles.plain(
     {
       'currency': config.currency,
       'budget': money,
@@ -87,22 +143,17 @@ def plan(config: settings.PlanConfig, workdir: str) -> dict[str, Any]:
       'estimand': _estimand(config, pilot),
       'pilot': {
         'problems': pilot.problems,
-        'levels': sorted({*problems.values()} - {''}),
+        'levels': sorted({*given.levels} - {''}),
       },
       'models': {
-        name: _model(sources[m], found, scale, m, paid, used)
+        name: _model(given, found, scale, m, used)
         for m, name in enumerate(pilot.names)
       },
       'correlation': whole.correlation_MM.tolist(),
       'pairs': rows,
-      'allocation': _allocate(
-        config, sources, found, whole, problems, ids, paid, order, worths
-      ),
+      'allocation': _allocate(config, given, found, whole, order),
     }
   )
-  with runlog.writing(workdir, dataclasses.asdict(config)):
-    storage.publish_json(storage.join(workdir, 'plan.json'), result)
-  return result
 
 
 def _problems(
@@ -124,7 +175,7 @@ def _problems(
   return {one: known[one] for one in ids}
 
 
-def _worths(
+def _worth(
   config: settings.PlanConfig,
   sources: Sequence[pilots.Source],
 ) -> allocation.Worth:
@@ -169,7 +220,7 @@ def _estimand(config: settings.PlanConfig, pilot: curves.Pilot) -> str:
 
 
 def _model(
-  source, found, scale, model: int, paid: costs.Prices, used
+  given: Given, found: curves.Curves, scale: joint.Scale, model: int, used
 ) -> dict[str, Any]:
   pilot = found.pilot
   n = pilot.common(model)
@@ -191,7 +242,7 @@ def _model(
         'extrapolated': k > n,
       }
     )
-  spent = costs.spent(source)
+  paid, (path, checkpoint) = given.paid, given.sources[model]
   return {
     'cost': float(paid.mean_M[model]),
     'cost_of_drawing': float(paid.parts.sample_M[model]),
@@ -199,8 +250,8 @@ def _model(
     'n': n,
     'samples': int(pilot.n_MQ[model].sum()),
     'right': int(pilot.right_MQ[model].sum()),
-    'source': source.path,
-    'checkpoint': spent.checkpoint if spent else '',
+    'source': path,
+    'checkpoint': checkpoint,
     'curve': curve,
     'fits': [
       {
@@ -215,9 +266,14 @@ def _model(
 
 
 def _allocate(
-  config, sources, found, whole, problems, ids, paid, order, worth
+  config: settings.PlanConfig,
+  given: Given,
+  found: curves.Curves,
+  whole: joint.Population,
+  order: Sequence[int],
 ) -> dict[str, Any]:
-  groups = _groups(config, found, whole, problems, ids)
+  paid, worth = given.paid, given.worth
+  groups = _groups(config, found, whole, given.levels)
   levels = [_level(group, group.whole) for group in groups]
   money = config.budget * paid.mean_M.max()
   most = config.most_samples or min(
@@ -248,10 +304,7 @@ def _allocate(
   )
   chosen = allocation.best(tables_, money, allowed)
   pure = max(
-    (
-      allocation.best_pure(levels, money, paid.parts, m)
-      for m in range(len(sources))
-    ),
+    (allocation.best_pure(levels, money, paid.parts, m) for m in order),
     key=lambda parts: allocation.plan(parts, levels, paid.parts, worth).value,
   )
   here = allocation.plan(chosen, levels, paid.parts, worth)
@@ -273,7 +326,6 @@ def _allocate(
     for parts in (chosen, pure)
   )
   names = found.pilot.names
-  rates = _false_positive_rates(config, sources)
   pure_model = next(
     (part.policy.stages[0] for part in pure if part.policy.stages), None
   )
@@ -288,7 +340,7 @@ def _allocate(
     'right': dict(zip(names, here.right_M.tolist(), strict=True)),
     'false_positives': {
       name: None if rate is None else rate * float(here.right_M[m])
-      for m, (name, rate) in enumerate(zip(names, rates, strict=True))
+      for m, (name, rate) in enumerate(zip(names, given.rates, strict=True))
     },
     'parts': [described(part, names) for part in chosen],
     'best_pure': {
@@ -319,9 +371,9 @@ def _of_kind(kind, allowed, tables_, levels, money, paid, worth):
   }
 
 
-def _groups(config, found, whole, problems, ids) -> list[_Group]:
+def _groups(config, found, whole, levels) -> list[_Group]:
   """Returns the levels that are planned apart; small ones are put together."""
-  level_Q = np.array([problems[one] for one in ids], dtype=object)
+  level_Q = np.array(levels, dtype=object)
   names = sorted(set(level_Q))
   large = [name for name in names if (level_Q == name).sum() >= _LEVEL]
   rest = [name for name in names if name not in large]
