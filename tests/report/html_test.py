@@ -286,9 +286,8 @@ def test_false_positive_is_named(results):
 
 def test_plan_and_outcome_are_side_by_side(results):
   text = _Page(page.render(results)).text
-  assert (
-    'Verdict: the weaker model covers more at 15 samples of tiny-wc' in text
-  )
+  assert 'Verdict: the weaker model covers more' in text
+  assert 'at 15 samples of tiny-wc' in text
   assert 'Break-even cost ratio 1.6' in text
   assert (
     '20 of tiny-wc in rounds of 4, then 2 of tiny-se, until 1 right' in text
