@@ -4,6 +4,7 @@ Nothing is drawn or trained here, so an unfinished study gives its findings so
 far.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -283,27 +284,42 @@ def _contamination(study) -> dict[str, Any]:
 
 
 def _currencies(study, graded) -> list[dict[str, Any]]:
-  """Returns what a sample of each model costs, and the counts that match."""
+  """Returns what a sample of each model costs, and the counts that match.
+
+  In dollars also what a million right samples cost (`right_se`, `right_wc`).
+  """
   found = []
   costs: dict[str, dict[str, float]] = {
-    'params': {},
-    'flops': {},
-    'chip_seconds': {},
+    name: {} for name in ('params', 'flops', 'tokens', 'chip_seconds', 'usd')
   }
+  right: dict[str, float] = {}
   for role, one in graded.items():
     cost = study.sampling_cost(role)
     count = len(one.samples)
-    tokens = budget.flops_per_token(study.models[role])
     # The paper takes both models' samples to be of one length.
-    costs['params'][role] = tokens
+    costs['params'][role] = budget.flops_per_token(study.models[role])
     costs['flops'][role] = cost['flops'] / count
+    # Truncated samples are paid for as far as they were drawn.
+    costs['tokens'][role] = cost['decode_tokens'] / count
     costs['chip_seconds'][role] = cost['chip_seconds'] / count
+    usd = study.sampling_usd(role)
+    if usd is not None:
+      costs['usd'][role] = usd / count
+      if one.table.right_Q.sum():
+        right[role] = usd / int(one.table.right_Q.sum()) * 1e6
   for currency, by_role in costs.items():
+    if not by_role:
+      continue
     row: dict[str, Any] = {'currency': currency, **by_role}
+    if currency == 'usd':
+      row |= {f'right_{role}': value for role, value in right.items()}
     if by_role['wc'] > 0:
       row['ratio'] = by_role['se'] / by_role['wc']
       for name, (count, _) in study.matches.items():
-        row[f'wc_{name}'] = int(row['ratio'] * count)
+        exact = row['ratio'] * count
+        # To 9 digits: costs are measured, and 3 must not become 2.
+        row[f'wc_{name}'] = math.floor(round(exact, 9))
+        row[f'exact_{name}'] = exact
     found.append(row)
   return found
 

@@ -282,6 +282,12 @@ class Study:
     path = storage.join(self.workdir, 'samples', name)
     return shardfiles.ShardFolder(path).cost()
 
+  def sampling_usd(self, role: str) -> float | None:
+    """Returns what a model's samples cost, from the ledger; None if unknown."""
+    name = inputs.model_name(getattr(self.config, role))
+    path = storage.join(self.workdir, 'ledger', f'sample-{name}.json')
+    return storage.read_json(path)['usd'] if storage.exists(path) else None
+
   def fingerprint(self) -> dict[str, Any]:
     """Returns all that the results depend on."""
     return {
@@ -464,6 +470,9 @@ class Study:
       sources=tuple(
         (source.path, getattr(c, role))
         for source, role in zip(sources, ('wc', 'se'), strict=True)
+      ),
+      dollars=costs.per_million_right(
+        asked, [costs.spent(source) for source in sources], pilot
       ),
     )
     storage.publish_json(path, planner.decide(asked, given))

@@ -313,6 +313,12 @@ def test_costs_come_from_the_ledgers(
     }[currency]
     assert found['models'][name]['cost'] == pytest.approx(want)
   assert found['pilot']['levels']
+  # Two chip-seconds a token, a price, and the share that is right.
+  once = found['models']['once']
+  share = once['right'] / once['samples']
+  assert once['usd_per_million_right'] == pytest.approx(
+    20 / 160 * 0.05 / 3600 / share * 1e6
+  )
   # Of each model, three right samples of four were judged sound.
   for name, rate in found['allocation']['false_positives'].items():
     right = found['allocation']['right'][name]

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wcse_jax import budget, checkpoints, errors, prices, shardfiles, storage
-from wcse_jax.plan import allocation, pilots, settings
+from wcse_jax.plan import allocation, curves, pilots, settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +108,26 @@ def prices_of(
   reading_M = np.array([one.reading for one in told])
   prompt_M = mean_M * reading_M / np.array([one.prompts for one in told])
   return Prices(mean_M, allocation.Costs(mean_M * (1 - reading_M), prompt_M))
+
+
+def per_million_right(
+  config: settings.PlanConfig, told: Sequence[Spent | None], pilot: curves.Pilot
+) -> tuple[float | None, ...]:
+  """Returns the dollars of a million right samples of each model.
+
+  None where the ledger has no dollars, and `config.chip` no price, or where no
+  sample is right.
+  """
+  found: list[float | None] = []
+  for m, one in enumerate(told):
+    usd = None
+    if one is not None:
+      usd = one.usd
+      if usd is None:
+        usd = prices.usd(config.chip, one.chip_seconds)
+    right = pilot.right_MQ[m].sum() / pilot.n_MQ[m].sum()
+    found.append(usd / right * 1e6 if usd is not None and right else None)
+  return tuple(found)
 
 
 def _of_one(config: settings.PlanConfig, source: pilots.Source) -> float:

@@ -57,6 +57,8 @@ class Given:
     None
       where it is not known.
     sources: where each model's pilot is, and its checkpoint.
+    dollars: of a million right samples of each model; None where no price is
+      known.
   """
 
   pilot: curves.Pilot
@@ -65,6 +67,7 @@ class Given:
   worth: allocation.Worth
   rates: tuple[float | None, ...]
   sources: tuple[tuple[str, str], ...]
+  dollars: tuple[float | None, ...]
 
 
 def plan(config: settings.PlanConfig, workdir: str) -> dict[str, Any]:
@@ -102,6 +105,7 @@ def read(config: settings.PlanConfig) -> Given:
       (source.path, one.checkpoint if one else '')
       for source, one in zip(sources, told, strict=True)
     ),
+    dollars=costs.per_million_right(config, told, pilot),
   )
 
 
@@ -245,6 +249,7 @@ def _model(
   paid, (path, checkpoint) = given.paid, given.sources[model]
   return {
     'cost': float(paid.mean_M[model]),
+    'usd_per_million_right': given.dollars[model],
     'cost_of_drawing': float(paid.parts.sample_M[model]),
     'cost_of_reading': float(paid.parts.prompt_M[model]),
     'n': n,
@@ -467,6 +472,10 @@ def table(
         f'{name:<24}{model["cost"]:>12.4g}{row["k"]:>6}  '
         f'{shown(row["coverage"])}{ends(row)}{mark}'
       )
+  for name, model in result['models'].items():
+    if model['usd_per_million_right'] is not None:
+      usd = model['usd_per_million_right']
+      lines.append(f'{name:<24}{usd:.4g} dollars a million right samples')
   for pair in result['pairs']:
     ratio = pair['break_even_ratio']
     over = pair['overtakes_at']

@@ -159,14 +159,16 @@ def _currencies(
   per = {
     'params': 'rule of the paper: 2 x parameters, per token',
     'flops': 'exact FLOPs with prompt and attention, per sample',
+    'tokens': 'drawn tokens, per sample, cut ones included',
     'chip_seconds': 'measured chip-seconds, per sample',
+    'usd': 'US dollars, per sample',
   }
   table = [
     [
       per.get(row['currency'], row['currency']),
       *(_cost(row.get(role), row['currency']) for role in ('se', 'wc')),
       text.number(row.get('ratio')),
-      *(text.count(row.get(f'wc_{b["name"]}')) for b in budgets),
+      *(_count(row, b['name']) for b in budgets),
     ]
     for row in rows
   ]
@@ -187,9 +189,28 @@ def _currencies(
     markup.tag(
       'p',
       'Counts are rounded down. This study matched by the first row; another '
-      'row says how many weak samples the same cost would have bought.',
+      'row says how many weak samples the same cost would have bought; in '
+      'brackets before rounding.',
+    ),
+    *(
+      markup.tag(
+        'p',
+        'A million right samples cost '
+        f'{text.money(row.get("right_wc"))} by the weak model and '
+        f'{text.money(row.get("right_se"))} by the strong one on this machine.',
+      )
+      for row in rows
+      if row.get('currency') == 'usd' and 'right_wc' in row
     ),
   )
+
+
+def _count(row: dict[str, Any], budget: str) -> str:
+  """Returns a matched count, and what was rounded."""
+  count, exact = row.get(f'wc_{budget}'), row.get(f'exact_{budget}')
+  if exact is None or abs(exact - count) < 0.005:
+    return text.count(count)
+  return f'{text.count(count)} ({exact:.2f})'
 
 
 def _cost(value: float | None, currency: str) -> str:
