@@ -32,7 +32,7 @@ ROWS = (
   ('report',),
   ('outcome', 'audit'),
   ('findings',),
-  ('study',),
+  ('study', 'proxies'),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
 # Never load jax, whoever imports them.
