@@ -19,6 +19,7 @@ from wcse_jax import (
   errors,
   judgements,
   meter,
+  prices,
   records,
   right_samples,
   runlog,
@@ -413,9 +414,21 @@ def _book(
       'prefill_tokens': int(cost['prefill_tokens']),
       'decode_tokens': int(cost['decode_tokens']),
       'flops': int(cost['flops']),
-      'usd': None,
+      'usd': _usd(config, cost),
     },
   )
+
+
+def _usd(config: JudgeConfig, cost: Mapping[str, float]) -> float | None:
+  """Returns the dollars of a judge: of its tokens, or of its own chips."""
+  if config.model:
+    return prices.usd_of_tokens(
+      config.model, int(cost['prefill_tokens']), int(cost['decode_tokens'])
+    )
+  # A judge of our own: jax is loaded already.
+  from wcse_jax import machine
+
+  return machine.usd(cost['chip_seconds'])
 
 
 def _told(
