@@ -84,8 +84,24 @@ def find(path: str) -> Source:
   )
 
 
-def read(sources: Sequence[Source]) -> tuple[curves.Pilot, tuple[str, ...]]:
-  """Returns the counts of all pilots, and the problems' ids in order.
+@dataclasses.dataclass(frozen=True)
+class Read:
+  """All pilots.
+
+  Attributes:
+    pilot: the counts.
+    ids: of its problems, in order.
+    rates: of each model, the share of the right samples whose reasoning was
+      judged that was found wrong; None where none was judged.
+  """
+
+  pilot: curves.Pilot
+  ids: tuple[str, ...]
+  rates: tuple[float | None, ...]
+
+
+def read(sources: Sequence[Source]) -> Read:
+  """Returns the counts of all pilots; their grades are read once.
 
   Raises:
     InputError: if two models have one name, if a sample comes twice, if the
@@ -97,7 +113,8 @@ def read(sources: Sequence[Source]) -> tuple[curves.Pilot, tuple[str, ...]]:
     raise errors.InputError(
       f'pilots: wanted a name of its own for each; got {", ".join(names)}.'
     )
-  counts = [_counts(source) for source in sources]
+  told = [_counts(source) for source in sources]
+  counts = [found for found, _ in told]
   first = counts[0]
   for source, found in zip(sources[1:], counts[1:], strict=True):
     if set(found) != set(first):
@@ -121,11 +138,14 @@ def read(sources: Sequence[Source]) -> tuple[curves.Pilot, tuple[str, ...]]:
         'of the median problem.'
       )
   kept = tuple(one for one, keep in zip(ids, kept_Q, strict=True) if keep)
-  return pilot, kept
+  return Read(pilot, kept, tuple(rate for _, rate in told))
 
 
-def _counts(source: Source) -> dict[str, tuple[int, int]]:
-  """Returns problem -> (graded samples, right ones)."""
+def _counts(
+  source: Source,
+) -> tuple[dict[str, tuple[int, int]], float | None]:
+  """Returns problem -> (graded samples, right ones), and the rate of `Read`."""
+  judged = unsound = 0
   seen: set[tuple[str, int]] = set()
   found: dict[str, list[int]] = {}
   for row in source.grades():
@@ -138,12 +158,16 @@ def _counts(source: Source) -> dict[str, tuple[int, int]]:
     count = found.setdefault(row.problem_id, [0, 0])
     # Timeouts and errors say nothing about the sample.
     count[0] += row.correct is not None
-    count[1] += row.correct is True
+    if row.correct:
+      count[1] += 1
+      judged += row.sound is not None
+      unsound += row.sound is False
   if not found:
     raise errors.InputError(
       f'{source.path}: wanted rows of grades; it is empty.'
     )
-  return {key: (n, right) for key, (n, right) in found.items()}
+  counts = {key: (n, right) for key, (n, right) in found.items()}
+  return counts, unsound / judged if judged else None
 
 
 def _rows(path: str) -> Iterator[records.Grade]:
@@ -173,16 +197,6 @@ def _rows(path: str) -> Iterator[records.Grade]:
       sound=sound if isinstance(sound, bool) else None,
       why='',
     )
-
-
-def false_positives(source: Source) -> tuple[int, int]:
-  """Returns (right samples whose reasoning was judged, those found wrong)."""
-  judged = wrong = 0
-  for row in source.grades():
-    if row.correct and row.sound is not None:
-      judged += 1
-      wrong += not row.sound
-  return judged, wrong
 
 
 def chains(source: Source, task: base.Task) -> dict[str, list[int]]:

@@ -91,7 +91,8 @@ def read(config: settings.PlanConfig) -> Given:
     InputError: if a pilot does not fit.
   """
   sources = [pilots.find(path) for path in config.pilots]
-  pilot, ids = pilots.read(sources)
+  found = pilots.read(sources)
+  pilot, ids = found.pilot, found.ids
   paid = costs.prices_of(config, sources)
   problems = _problems(config, ids)
   told = [costs.spent(source) for source in sources]
@@ -100,7 +101,7 @@ def read(config: settings.PlanConfig) -> Given:
     levels=tuple(problems[one] for one in ids),
     paid=paid,
     worth=_worth(config, sources),
-    rates=tuple(_false_positive_rates(config, sources)),
+    rates=config.false_positive_rates or found.rates,
     sources=tuple(
       (source.path, one.checkpoint if one else '')
       for source, one in zip(sources, told, strict=True)
@@ -420,16 +421,6 @@ def _level(group: _Group, population: joint.Population) -> allocation.Level:
 def _valued(values_D: Array, problems: int) -> dict[str, float | None]:
   row: dict[str, float | None] = dict(curves.estimate(values_D))
   return row if problems > 1 else row | {'low': None, 'high': None}
-
-
-def _false_positive_rates(config, sources) -> list[float | None]:
-  if config.false_positive_rates:
-    return list(config.false_positive_rates)
-  found = []
-  for source in sources:
-    judged, wrong = pilots.false_positives(source)
-    found.append(wrong / judged if judged else None)
-  return found
 
 
 def described(part: allocation.Part, names: Sequence[str]) -> dict[str, Any]:
