@@ -42,7 +42,7 @@ def planned(results: names.Results) -> markup.Html:
       ),
       f' at {text.count(pair.get("k_weak"))} samples of {pair.get("weak")} '
       f'against {text.count(pair.get("k_strong"))} of {pair.get("strong")}. ',
-      _break_even(pair),
+      _break_even(pair, found.get('pilot_problems')),
     ),
     _table(found, pair, plan),
     markup.tag('ul', [_part(part) for part in plan.get('parts') or []]),
@@ -50,7 +50,7 @@ def planned(results: names.Results) -> markup.Html:
   )
 
 
-def _break_even(pair: dict[str, Any]) -> str:
+def _break_even(pair: dict[str, Any], problems: int | None) -> str:
   ratio = pair.get('break_even_ratio')
   if ratio is None:
     return 'No cost ratio would make them equal.'
@@ -58,6 +58,7 @@ def _break_even(pair: dict[str, Any]) -> str:
     'value': ratio,
     'low': pair.get('break_even_low'),
     'high': pair.get('break_even_high'),
+    'n': problems,
   }
   return (
     f'Break-even cost ratio {text.estimate(row, "number")}; here a sample of '
@@ -135,7 +136,7 @@ def _kinds(plan: dict[str, Any]) -> markup.Html | None:
     ['The best plan among', 'Coverage foretold'],
     [
       [
-        _KINDS.get(row['kind'], row['kind']) + (' and simpler' if i else ''),
+        _KINDS.get(row['kind'], row['kind']) + (', or simpler' if i else ''),
         text.quantity(row.get('coverage'), 'percent'),
       ]
       for i, row in enumerate(rows)
