@@ -231,3 +231,69 @@ def test_a_file_that_is_no_plan_is_refused(config, tmp_path):
   path.write_text('{"a": 1}')
   with pytest.raises(errors.InputError, match=r'wanted a plan\.json'):
     follow.Plan(dataclasses.replace(config, plan=str(path)))
+
+
+@pytest.mark.parametrize(
+  ('parts', 'said'),
+  [
+    (
+      [{'level': '', 'share': 1.0, 'until': 1, 'stages': _STAGES[::-1]}],
+      'the cheapest first; got strong, weak',
+    ),
+    (
+      [{'level': '', 'share': 1.0, 'until': 1, 'stages': _STAGES[:1] * 2}],
+      'wanted stages of different models',
+    ),
+    (
+      [{'share': 1.0, 'until': 1, 'stages': _STAGES}],
+      'wanted a plan.json',
+    ),
+    (
+      [
+        {
+          'level': '',
+          'share': 1.0,
+          'until': 1,
+          'stages': [{'model': 'odd', 'samples': 1, 'round': 1}],
+        }
+      ],
+      'wanted a plan.json',
+    ),
+  ],
+)
+def test_plans_that_cannot_be_followed_are_refused(
+  config, tmp_path, parts, said
+):
+  path = write(tmp_path / 'plan', parts, checkpoint='tiny-wc')
+  with pytest.raises(errors.InputError) as caught:
+    follow.Plan(dataclasses.replace(config, plan=path))
+  assert said in str(caught.value)
+
+
+def test_one_name_for_two_models_is_refused(config, models):
+  asked = dataclasses.replace(config, plan_models=(f'strong={models["weak"]}',))
+  with pytest.raises(errors.InputError, match='different names'):
+    follow.Plan(asked)
+
+
+def test_a_cap_beside_a_plan_is_refused(config, tmp_path):
+  with pytest.raises(errors.InputError, match='cap: wanted 0'):
+    follow.follow(dataclasses.replace(config, cap=5.0), str(tmp_path / 'x'))
+
+
+def test_more_problems_in_the_folder_are_refused(config, done, tmp_path):
+  folder = shutil.copytree(done[0], tmp_path / 'run')
+  with pytest.raises(errors.InputError, match='planned_problems: wanted'):
+    follow.follow(dataclasses.replace(config, limit=20), str(folder))
+
+
+def test_given_costs_are_spent_as_given(config, models, tmp_path):
+  plan = write(
+    tmp_path / 'plan', money=3.0, checkpoint=models['weak'], costs_given=True
+  )
+  found = follow.follow(
+    dataclasses.replace(config, plan=plan), str(tmp_path / 'run')
+  )
+  samples = found['samples']
+  assert found['cost'] == samples['weak'] + 3 * samples['strong']
+  assert found['cost'] <= found['budget'] == 48

@@ -77,42 +77,90 @@ class Plan:
       self._parts = allocation['parts']
       self.money = float(allocation['budget'])
       self.currency = found['currency']
+      self._planned = bool(found.get('costs_given'))
       costs = {name: float(m['cost']) for name, m in found['models'].items()}
+      self._drawing = {
+        name: float(m.get('cost_of_drawing', m['cost']))
+        for name, m in found['models'].items()
+      }
+      self._reading = {
+        name: float(m.get('cost_of_reading', 0.0))
+        for name, m in found['models'].items()
+      }
       known = {name: m['checkpoint'] for name, m in found['models'].items()}
-    except (KeyError, TypeError, ValueError):
+      order = sorted(
+        costs, key=lambda name: (costs[name], list(costs).index(name))
+      )
+      asked = [[s['model'] for s in part['stages']] for part in self._parts]
+      ranks = [[order.index(name) for name in names] for names in asked]
+      _ = [
+        (part['level'], part['share'], part['until']) for part in self._parts
+      ]
+    except (KeyError, TypeError, ValueError, AttributeError):
       raise errors.InputError(
         f'plan: {config.plan}: wanted a plan.json of launch/plan.py; got '
         'another file.'
       ) from None
+    for names, rank in zip(asked, ranks, strict=True):
+      if rank != sorted(set(rank)):
+        raise errors.InputError(
+          'plan: wanted stages of different models, the cheapest first; got '
+          f'{", ".join(names)}.'
+        )
     known |= _named(config.plan_models, known)
-    used = {s['model'] for part in self._parts for s in part['stages']}
+    used = {name for names in asked for name in names}
     self.models = {}
-    for name in sorted(used, key=lambda name: costs[name]):
+    for name in order:
+      if name not in used:
+        continue
       if not known[name]:
         raise errors.InputError(
           f'plan_models: wanted {name}=CHECKPOINT, which the plan does not '
           'say; got nothing.'
         )
       self.models[name] = known[name]
-    self._costs = costs
-    rules = [self._parts, self.money, self.currency, costs]
+    stems = [inputs.model_name(one) for one in self.models.values()]
+    if len(set(stems)) < len(stems):
+      raise errors.InputError(
+        'plan_models: wanted checkpoints of different names, under which '
+        f'samples are kept; got {", ".join(stems)}.'
+      )
+    rules = [
+      self._parts,
+      self.money,
+      self.currency,
+      self._planned,
+      self._drawing,
+      self._reading,
+      order,
+    ]
     self.sha256 = hashlib.sha256(
       json.dumps(rules, sort_keys=True).encode()
     ).hexdigest()
 
-  def price(self, name: str) -> float:
-    """Returns what a sample of a model was planned to cost."""
-    return self._costs[name]
+  def price(self, name: str, samples: int) -> float:
+    """Returns what a round of some samples of a problem was planned to cost."""
+    return self._reading[name] + samples * self._drawing[name]
 
-  def cost(self, name: str, spent: Mapping[str, float], samples: int) -> float:
-    """Returns what some of a model's samples have cost."""
-    match self.currency:
-      case 'flops' | 'chip_seconds':
-        return spent[self.currency]
-      case 'tokens':
-        return spent['decode_tokens']
-    # One price for every sample.
-    return samples * self.price(name)
+  def cost(
+    self, name: str, spent: Mapping[str, float], problems: int, samples: int
+  ) -> float:
+    """Returns what a round has cost.
+
+    Args:
+      name: of the model.
+      spent: the costs of its shards.
+      problems: that it was of.
+      samples: of each of them.
+    """
+    if not self._planned:
+      match self.currency:
+        case 'flops' | 'chip_seconds':
+          return spent[self.currency]
+        case 'tokens':
+          return spent['decode_tokens']
+    # At the price of the plan.
+    return problems * self.price(name, samples)
 
   def rounds(
     self, problems: Sequence[tuple[int, records.Problem]], seed: int
@@ -160,7 +208,8 @@ class Plan:
       for level in part['level'].split(',')
     }
     for position, problem in problems:
-      name = levels.get('', levels.get(problem.level))
+      own = '' if set(levels) == {''} else problem.level
+      name = levels.get(own)
       if name is None:
         raise errors.InputError(
           f'plan: wanted problems of the levels {", ".join(sorted(levels))}; '
@@ -196,6 +245,11 @@ def follow(config: inputs.SampleConfig, workdir: str) -> dict[str, Any]:
     InputError: as `Plan` and `sampler.run.sample`, or if the folder holds
       samples of another plan.
   """
+  config.validate()
+  if config.cap:
+    raise errors.InputError(
+      f'cap: wanted 0 beside a plan, which has a budget; got {config.cap:g}.'
+    )
   plan = Plan(config)
   for checkpoint in plan.models.values():
     checkpoints.read_config(checkpoint)
@@ -204,7 +258,7 @@ def follow(config: inputs.SampleConfig, workdir: str) -> dict[str, Any]:
   holds = contextlib.nullcontext()
   if processes.first():
     holds = runlog.writing(workdir, dataclasses.asdict(config))
-  with contextlib.closing(work.task), holds:
+  with processes.failing(), contextlib.closing(work.task), holds:
     following = _Following(config, workdir, plan, work)
     for one in rounds:
       if not following.draw(one):
@@ -231,6 +285,12 @@ class _Following:
     self._right: dict[str, dict[str, list[int]]] = {}
     self._counts = dict.fromkeys(plan.models, 0)
     self._spent = dict.fromkeys(plan.models, 0.0)
+    # What the same rounds were planned to cost.
+    self._planned = dict.fromkeys(plan.models, 0.0)
+    self._extra = {
+      'plan': plan.sha256,
+      'planned_problems': records.digest(self._problems.values()),
+    }
     self._held: dict[str, Any] = {}
     self._model = ''
     self._money = plan.money * len(work.chosen)
@@ -245,19 +305,20 @@ class _Following:
     if not open_:
       return True
     left = self._money - sum(self._spent.values())
-    size = one.last_index - one.first_index + 1
     # The last round takes as many problems as are paid for.
-    paid = max(0, int(left / (self._price(one.model) * size)))
+    paid = max(0, int(left / self._price(one) * (1 + 1e-9)))
     whole = paid >= len(open_)
     open_ = open_[:paid]
     if open_:
       self._sample(one, open_)
     return whole
 
-  def _price(self, name: str) -> float:
-    """Returns the price of a sample: as drawn so far, else as planned."""
-    count = self._counts[name]
-    return self._spent[name] / count if count else self._plan.price(name)
+  def _price(self, one: Round) -> float:
+    """Returns the price of a round for a problem: as planned, and as it was."""
+    planned, spent = self._planned[one.model], self._spent[one.model]
+    size = one.last_index - one.first_index + 1
+    scale = spent / planned if planned and spent else 1.0
+    return self._plan.price(one.model, size) * scale
 
   def _found(self, position: int, one: Round) -> int:
     """Returns how many right samples a problem had before a round."""
@@ -280,9 +341,7 @@ class _Following:
       cap=0.0,
     )
     shards = list(_shards(one, positions))
-    run.sample_cells(
-      config, self._workdir, shards, self._held, {'plan': self._plan.sha256}
-    )
+    run.sample_cells(config, self._workdir, shards, self._held, self._extra)
     told = None
     if processes.first():
       samples, grades = grade.grade_missing(
@@ -303,10 +362,11 @@ class _Following:
         json.dumps(told),
       )
     )
-    count = len(positions) * (one.last_index - one.first_index + 1)
+    size, asked = one.last_index - one.first_index + 1, len(positions)
     self._right[one.model] = right
-    self._counts[one.model] += count
-    self._spent[one.model] += self._plan.cost(one.model, cost, count)
+    self._counts[one.model] += asked * size
+    self._spent[one.model] += self._plan.cost(one.model, cost, asked, size)
+    self._planned[one.model] += asked * self._plan.price(one.model, size)
     if processes.first():
       solved = sum(
         any(key in one for one in self._right.values())

@@ -96,6 +96,7 @@ def test_where_all_samples_are_alike_nothing_is_certain(right):
   )
   assert row['verdict'] == 'cannot tell'
   assert row['gap_low'] < row['gap'] < row['gap_high']
+  assert row['break_even_ratio'] is row['overtakes_at'] is None
 
 
 def test_one_problem_tells_nothing():
@@ -117,3 +118,12 @@ def test_a_clear_difference_is_told():
 def test_a_budget_below_one_weak_sample_is_refused():
   with pytest.raises(errors.InputError, match='cost_weak'):
     pairs.compare(fitted(100), 0, 1, (5.0, 1.0), 1, 0.01)
+
+
+def test_none_overtakes_where_both_solve_all():
+  """Models of one difficulty, the dearer one three times as dear."""
+  random = np.random.default_rng(0)
+  p_Q = random.beta(4, 1, 300)
+  right = np.stack([random.binomial(8, p_Q), random.binomial(8, p_Q)])
+  row = pairs.compare(counts(right), 0, 1, (1.0, 3.0), 2, 0.01)
+  assert row['overtakes_at'] is None

@@ -17,6 +17,8 @@ VERDICTS = ('weak', 'strong', 'equal', 'cannot tell')
 # samples of the strong model.
 MOST_RATIO = 1000.0
 MOST_SAMPLES = 10_000
+# What counts as a lead, where both come near to 1.
+_LEAD = 1e-4
 # Points a factor of 10.
 _DENSE = 40
 # A 95% interval leaves 0 out with a chance of 80%: 1.96 + 0.84 deviations.
@@ -71,6 +73,8 @@ def compare(
   ratio_D = _break_even(found, weak, strong, k_strong)
   over_D = _overtaking(found, weak, strong, costs[1] / costs[0])
   verdict = judge(gap, margin)
+  if not _varied(found, (weak, strong)):
+    ratio_D, over_D = np.full((2, len(gap_D)), np.inf)
   return {
     'weak': found.pilot.names[weak],
     'strong': found.pilot.names[strong],
@@ -125,6 +129,14 @@ def needed(
   )
 
 
+def _varied(found: curves.Curves, models: tuple[int, int]) -> bool:
+  """Returns whether there is anything to resample."""
+  pilot = found.pilot
+  return pilot.problems > 1 and all(
+    0 < pilot.right_MQ[m].sum() < pilot.n_MQ[m].sum() for m in models
+  )
+
+
 def _estimate(found, models, ks, gap_D: Array) -> dict[str, float | None]:
   """Returns the gap's Estimate, wider where counts have nothing to resample.
 
@@ -165,7 +177,8 @@ def _overtaking(found, weak: int, strong: int, ratio: float) -> Array:
   """
   ks_K = _logspace(1.0, MOST_SAMPLES)
   lead_DK = found.covered(strong, ks_K) - found.covered(weak, ks_K * ratio)
-  return _first(ks_K, lead_DK)
+  # Where both solve all, neither leads.
+  return _first(ks_K, lead_DK - _LEAD)
 
 
 def _first(ks_K: Array, lead_DK: Array) -> Array:

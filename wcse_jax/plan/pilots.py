@@ -36,8 +36,15 @@ class Source:
     if not self.workdir:
       yield from _rows(self.path)
       return
-    folder = storage.join(self.workdir, 'grades', self.model)
-    yield from shardfiles.ShardFolder(folder).rows(records.Grade)
+    path = storage.join(self.workdir, 'grades', self.model)
+    folder = shardfiles.ShardFolder(path)
+    drawn = folder.fingerprint.get('samples')
+    if isinstance(drawn, dict) and 'plan' in drawn:
+      raise errors.InputError(
+        f'pilots: {self.path}: wanted as many samples of every problem; these '
+        'followed a plan, and ended where a problem was solved.'
+      )
+    yield from folder.rows(records.Grade)
 
   def samples(self) -> Iterator[records.Sample] | None:
     """Returns all sample rows, or None where there are none at hand."""

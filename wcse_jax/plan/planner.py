@@ -143,6 +143,7 @@ def decide(config: settings.PlanConfig, given: Given) -> dict[str, Any]:
   return shardfiles.plain(
     {
       'currency': config.currency,
+      'costs_given': bool(config.costs),
       'budget': money,
       'problems': config.problems,
       'estimand': _estimand(config, pilot),

@@ -12,7 +12,7 @@ _VERDICTS = {
   'cannot tell': 'the pilot cannot tell',
 }
 _KINDS = {
-  'pure': 'one model for all',
+  'pure': 'one model a problem',
   'mix': 'both models for all',
   'cascade': 'one model, then the other on what is left',
   'adaptive': 'rounds until a problem is solved',

@@ -99,6 +99,13 @@ def _sample(
   def missing() -> list[shardfiles.Shard]:
     if cells is not None:
       done = set(folder.shards)
+      for shard in done & set(cells):
+        width = shard.last_index - shard.first_index + 1
+        if folder.size(shard) != width * len(cells[shard]):
+          raise errors.InputError(
+            f'{path}: {shard.name}: wanted samples of {len(cells[shard])} '
+            f'problems; it has {folder.size(shard)} rows.'
+          )
       return [shard for shard in cells if shard not in done]
     return shardfiles.plan_shards(
       positions, config.samples_per_problem, folder.shards
