@@ -365,13 +365,15 @@ def judge_proxies(
           key: _proxy(name, students[Arm(*key, r)], foretold[key])
           for key in (weak, strong)
         }
-        choice = weak if worth[weak] >= worth[strong] else strong
+        # Of equal worth, either one would do.
+        most = max(worth.values())
+        choices = [key for key, value in worth.items() if value == most]
         held = {
           key: np.delete(accuracy[key], r).mean() for key in (weak, strong)
         }
         best = max(held.values())
-        picked_RC[r, c] = held[choice] == best
-        regret_RC[r, c] = best - held[choice]
+        picked_RC[r, c] = np.mean([held[one] == best for one in choices])
+        regret_RC[r, c] = np.mean([best - held[one] for one in choices])
     rows.append(
       {
         'proxy': name,

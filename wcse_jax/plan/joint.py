@@ -12,13 +12,14 @@ J. Sci. Comput. 30, 2635-2654.
 
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, optimize, special
 from scipy.stats import qmc
 
-from wcse_jax.metrics import chances
+from wcse_jax.metrics import chances, coverage
 from wcse_jax.plan import curves
 
 
@@ -83,23 +84,38 @@ class Scale:
     self._found, self._whole = found, whole
     self._share = found.pilot.problems / total if total else 0.0
 
-  def __call__(self, values_D: Array, none_X: Array) -> Array:
+  def __call__(
+    self, values_D: Array, parts: Sequence[tuple[int, float, int]]
+  ) -> Array:
     """Returns (as it is, resamples), these moved towards the first.
 
     Args:
       values_D: the estimates.
-      none_X: what they are the mean of, on the nodes, up to a constant.
+      parts: what they are the sum of: (model, k, sign) of each coverage@k.
     """
     if not self._share:
       return values_D
-    variance = values_D[1:].var() * self._found.pilot.problems
-    between = min(1.0, none_X.var() / variance) if variance else 0.0
-    factor = math.sqrt(1 - self._share * between)
+    none_X = sum(
+      sign * (1 - self._whole.p_XM[:, model]) ** k for model, k, sign in parts
+    )
+    between = float(np.var(none_X))
+    within = sum(self._within(model, k) for model, k, _ in parts)
+    total = between + within
+    factor = math.sqrt(1 - self._share * between / total) if total else 1.0
     return values_D[0] + (values_D - values_D[0]) * factor
 
-  def none(self, model: int, k: float) -> Array:
-    """Returns the chance that k samples hold no right one, on the nodes."""
-    return (1 - self._whole.p_XM[:, model]) ** k
+  def _within(self, model: int, k: float) -> float:
+    """Returns the variance of a problem's observed coverage@k, given its p.
+
+    The mean over the nodes; beyond the samples at hand, as if k were all of
+    them.
+    """
+    n = self._found.pilot.common(model)
+    k = min(max(1, round(k)), n)
+    seen_C = coverage.coverage(np.full(n + 1, n), np.arange(n + 1), k)
+    pmf_XC = _pmf(self._whole.p_XM[:, model], n)
+    mean_X = pmf_XC @ seen_C
+    return float(np.mean(pmf_XC @ seen_C**2 - mean_X**2))
 
 
 def _chances(found: curves.Curves, model: int, at: int) -> Array:

@@ -67,8 +67,7 @@ def compare(
     found.covered(weak, k_weak)[:, 0] - found.covered(strong, k_strong)[:, 0]
   )
   if scale is not None:
-    none_X = scale.none(weak, k_weak) - scale.none(strong, k_strong)
-    gap_D = scale(gap_D, none_X)
+    gap_D = scale(gap_D, [(weak, k_weak, 1), (strong, k_strong, -1)])
   gap = _estimate(found, (weak, strong), (k_weak, k_strong), gap_D)
   ratio_D = _break_even(found, weak, strong, k_strong)
   over_D = _overtaking(found, weak, strong, costs[1] / costs[0])

@@ -235,7 +235,7 @@ def _model(
   spread_2K = found.spread(model, ks)
   curve = []
   for at, k in enumerate(ks):
-    values_D = scale(values_DK[:, at], scale.none(model, k))
+    values_D = scale(values_DK[:, at], [(model, k, 1)])
     row = curves.estimate(values_D)
     curve.append(
       {
