@@ -111,6 +111,8 @@ def test_the_costs_are_the_sums_over_the_samples(config, done):
   assert all(row.prompt_tokens == lengths[row.problem_id] for row in rows)
   # Each of the two shards prefills every prompt of its own.
   prefill = 2 * sum(length - shared for length in lengths.values())
+  # What all prompts share is read once.
+  prefill += shared
   decode = sum(len(row.tokens) for row in rows)
   # Without its last token, which is decoded; and no logits.
   flops = 2 * sum(
@@ -122,6 +124,7 @@ def test_the_costs_are_the_sums_over_the_samples(config, done):
     )
     for row in rows
   )
+  flops += budget.forward_flops(model.config, shared, logits=0)
   assert cost['prefill_tokens'] == prefill
   assert cost['decode_tokens'] == decode
   assert cost['flops'] == flops
@@ -497,3 +500,35 @@ def test_samples_with_int8_weights(config, tmp_path):
     str(tmp_path),
   )
   assert cost['decode_tokens'] > 0
+
+
+def test_a_cap_ends_the_run_with_the_shard_that_reaches_it(
+  config, done, tmp_path, capsys
+):
+  whole = done[1]['decode_tokens']
+  asked = dataclasses.replace(config, cap=1.0, cap_in='decode_tokens')
+  first = run.sample(asked, str(tmp_path / 'run'))
+  assert 0 < first['decode_tokens'] < whole
+  assert 'the cap of 1 decode_tokens is spent' in capsys.readouterr().err
+  # Spent: nothing more is drawn.
+  assert run.sample(asked, str(tmp_path / 'run')) == first
+  # With more money the rest is, and all is as if there had been no cap.
+  rich = dataclasses.replace(asked, cap=1e12)
+  assert run.sample(rich, str(tmp_path / 'run'))['decode_tokens'] == whole
+  assert sorted(map(str, _rows(tmp_path / 'run'))) == sorted(
+    map(str, _rows(done[0]))
+  )
+
+
+@pytest.mark.parametrize(
+  ('change', 'said'),
+  [
+    ({'cap': -1.0}, 'cap: wanted a cost >= 0'),
+    ({'cap_in': 'beer'}, 'cap_in: wanted one of'),
+    ({'cap': 1.0, 'cap_in': 'usd'}, "cap_in: wanted a price of 'cpu'"),
+  ],
+)
+def test_caps_that_do_not_fit_are_refused(config, tmp_path, change, said):
+  with pytest.raises(errors.InputError, match=said):
+    run.sample(dataclasses.replace(config, **change), str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
