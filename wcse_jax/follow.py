@@ -7,7 +7,8 @@ it, in rounds of all problems that are still worked on; each round is graded
 before the next one.  So what is asked depends on the grades alone, which are
 files: a run that was stopped goes on with the same rounds.
 
-When the money of the plan is spent, what is left undone are the last rounds.
+When the money of the plan is spent, what is left undone are the last rounds of
+the last model.
 """
 
 import collections

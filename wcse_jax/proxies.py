@@ -75,10 +75,13 @@ class ProxiesConfig:
     ratios: cost of a strong sample over that of a weak one.
     replicates: of every arm, each with samples and a data order of its own.
     pilot_problems: of the planner's pilot, whose samples serve for nothing
-    else. pilot_samples: of each of them. seed: of everything. dtype: `float32`
-    or `bfloat16`. mesh: as `sharding.make_mesh` reads it. sampler: how
-    solutions are drawn. sft: how students are trained; its checkpoint and data
-    are filled in.
+      else.
+    pilot_samples: of each of them.
+    seed: of everything.
+    dtype: `float32` or `bfloat16`.
+    mesh: as `sharding.make_mesh` reads it.
+    sampler: how solutions are drawn.
+    sft: how students are trained; its checkpoint and data are filled in.
   """
 
   wc: str = 'tiny-wc'
@@ -345,7 +348,8 @@ def judge_proxies(
   For each cell and replicate a proxy sees that replicate's data.  The better
   arm is the one with the higher mean accuracy over the other replicates:
   `picks` is how often the proxy picks it, `regret` how much accuracy it gives
-  away on those, against always picking it.  Intervals are over replicates.
+  away on those, against always picking it.  Intervals are over replicates,
+  whose held-out means share most of theirs: they are too narrow.
 
   Args:
     cells: (strong samples, cost ratio, weak samples).

@@ -71,8 +71,7 @@ class StudyConfig:
     pilot_problems: how many of the problems a pilot has, from which the study
       plans and whose plan it follows beside the arms; 0 for no plan.
     pilot_samples: samples of each of them by each model, of those for coverage
-    by
-      brute force.
+      by brute force.
     truth_samples: samples per problem for coverage by brute force; 0 for none.
     cost_ratios: SE over WC, at which the outcome is looked up.
     setups: keys of `outcome.SETUPS`.

@@ -22,8 +22,7 @@ class Spent:
     tokens: drawn tokens of a sample, truncated ones with all that they have.
     usd: of a sample; None where the ledger has no price.
     prompts: times that a prompt was read, of a sample: less than 1 where
-    samples
-      of a problem were drawn together.
+      samples of a problem were drawn together.
     reading: share of the tokens that were read, not drawn.
   """
 

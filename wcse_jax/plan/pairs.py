@@ -40,8 +40,7 @@ def compare(
   `k_strong` samples buys of it, less that of the strong one at `k_strong`.
 
   - `break_even_ratio`: how many times dearer a strong sample has to be for
-  equal
-    coverage; None where the weak model never gets there.
+    equal coverage; None where the weak model never gets there.
   - `overtakes_at`: the least number of strong samples a problem at which the
     strong model covers as much at the ratio of the given costs; None where it
     never does, up to `MOST_SAMPLES`.

@@ -54,8 +54,7 @@ class Given:
     paid: what samples cost.
     worth: the objective.
     rates: share of the right samples of each model whose reasoning is wrong;
-    None
-      where it is not known.
+      None where it is not known.
     sources: where each model's pilot is, and its checkpoint.
     dollars: of a million right samples of each model; None where no price is
       known.

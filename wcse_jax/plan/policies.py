@@ -92,7 +92,7 @@ def outcome(policy: Policy, p_XM: Array) -> Outcome:
     return Outcome(drawn_XM, asked_XM, 1 - none_X)
   chain = Chain(p_XM, policy.until)
   for stage in policy.stages:
-    for size in _rounds(stage):
+    for size in rounds(stage):
       chain = chain.after(stage.model, size)
   return chain.outcome()
 
@@ -149,7 +149,8 @@ def _binomial(p_X: Array, n: int, most: int) -> Array:
   return np.stack(found, 1)
 
 
-def _rounds(stage: Stage) -> Iterator[int]:
+def rounds(stage: Stage) -> Iterator[int]:
+  """Yields the samples of each round."""
   left = stage.samples
   while left:
     size = min(stage.round, left)
@@ -220,12 +221,12 @@ def candidates(
 
 def _growing(chain, before, stop, model, counts, size, chains=False):
   """Yields policies whose last stage grows to each of some counts."""
-  rounds = 0
+  whole = 0
   for count in counts:
-    while (rounds + 1) * size <= count:
+    while (whole + 1) * size <= count:
       chain = chain.after(model, size)
-      rounds += 1
-    rest = count - rounds * size
+      whole += 1
+    rest = count - whole * size
     ended = chain.after(model, rest) if rest else chain
     policy = Policy((*before, Stage(model, count, min(size, count))), stop)
     yield (

@@ -28,17 +28,17 @@ class PlanConfig:
     problems: how many the plan is for, those of the pilot among them; 0: an
       unlimited population.
     objective: what a plan is to have most of, a problem: coverage, right
-    samples
-      or distinct right samples.
+      samples or distinct right samples.
     policies: kinds of plans to choose from.
     until: right samples after which adaptive plans leave a problem alone, to
       choose from.
     rounds: how many samples adaptive plans draw before they grade, to choose
       from.
     most_samples: of a problem by one model; 0: eight times what the budget
-    buys. margin: a gap within this either way is called equal. task: of the
-    pilots, for the levels of its problems and what makes two right
-      samples differ; empty: no levels, and no objective `distinct`.
+      buys.
+    margin: a gap within this either way is called equal.
+    task: of the pilots, for the levels of its problems and what makes two
+      right samples differ; empty: no levels, and no objective `distinct`.
     data: folder or file of the task's set; empty for the task's own source.
     split: of the task.
     bad_rows: of the set: `refuse` ends with a report, `skip` leaves them out.

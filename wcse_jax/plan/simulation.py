@@ -239,11 +239,8 @@ def capped(
 
 def _rounds(policy: policies.Policy) -> Iterator[tuple[int, int]]:
   for stage in policy.stages:
-    left = stage.samples
-    while left:
-      size = min(stage.round, left)
+    for size in policies.rounds(stage):
       yield stage.model, size
-      left -= size
 
 
 def _cells() -> list[tuple[int, float]]:

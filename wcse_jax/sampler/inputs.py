@@ -47,8 +47,7 @@ class SampleConfig:
     plan: a `plan.json` of `launch/plan.py` to follow, whose models are asked in
       place of `checkpoint`; empty: every problem is asked alike.
     plan_models: `NAME=CHECKPOINT` of the plan's models, where their pilots do
-    not
-      say it.
+      not say it.
     cap: what all samples of the folder may cost; drawing ends with the shard
       that reaches it, samples of low index first; 0: no cap.
     cap_in: the currency of the cap: one of `CAPS`.
