@@ -12,11 +12,11 @@ Grades from anywhere, as JSON lines of problem_id, index and correct:
 import os
 
 from wcse_jax import cli
-from wcse_jax.plan import planner, settings
+from wcse_jax.plan import planner, settings, shown
 
 
 def run(config: settings.PlanConfig, workdir: str) -> None:
-  print(planner.table(planner.plan(config, workdir)))
+  print(shown.table(planner.plan(config, workdir)))
 
 
 if __name__ == '__main__':

@@ -6,10 +6,11 @@ python launch/proxies.py --workdir=runs/proxies
 import os
 
 from wcse_jax import cli, proxies
+from wcse_jax.plan import picks
 
 
 def run(config: proxies.ProxiesConfig, workdir: str) -> None:
-  print(proxies.table(proxies.run(config, workdir)))
+  print(picks.table(proxies.run(config, workdir)))
 
 
 if __name__ == '__main__':

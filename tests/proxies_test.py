@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from wcse_jax import errors, proxies
+from wcse_jax.plan import picks
 from wcse_jax.sampler import settings as sampler_settings
 from wcse_jax.sft import settings as sft_settings
 
@@ -28,15 +29,13 @@ def _students(replicates, rule):
         'student loss': 1.0 if role == 'wc' else 0.5,
       }
       noise = 0.001 * random.random()
-      found[proxies.Arm(role, samples, r)] = row | {
-        'accuracy': rule(row) + noise
-      }
+      found[role, samples, r] = row | {'accuracy': rule(row) + noise}
   return found
 
 
 def _judged(rule):
   students = _students(5, rule)
-  found = proxies.judge_proxies(_CELLS, students, _FORETOLD, 5)
+  found = picks.judge(_CELLS, students, _FORETOLD, 5)
   return {row['proxy']: row for row in found['proxies']}, found
 
 
@@ -51,10 +50,13 @@ def test_the_proxy_that_decides_is_found():
     assert rows[name]['regret']['value'] == pytest.approx(0.05, abs=0.01)
   assert found['proxies'][0]['regret']['value'] == 0
   assert found['students'] == 20
-  gap = found['cells'][1]['gap']
+  row = found['cells'][1]
+  assert (row['data_verdict'], row['student_verdict']) == ('weak', 'weak')
+  assert found['cells'][0]['student_verdict'] == 'strong'
+  gap = row['gap']
   assert gap['low'] < gap['value'] < gap['high']
   assert gap['value'] == pytest.approx(0.1, abs=0.01)
-  assert 'coverage' in proxies.table(found)
+  assert 'coverage' in picks.table(found)
 
 
 def test_less_loss_is_better():
@@ -74,9 +76,10 @@ def test_what_is_picked_is_measured_on_other_replicates():
   # A figure that knows the noise of its own replicate.
   for row in students.values():
     row['distinct'] = row['accuracy']
-  found = proxies.judge_proxies(_CELLS, students, _FORETOLD, 40)
+  found = picks.judge(_CELLS, students, _FORETOLD, 40)
   row = next(one for one in found['proxies'] if one['proxy'] == 'distinct')
   assert row['picks']['value'] < 0.75
+  assert row['picks']['low'] < 0.5 < row['picks']['high'] < 1
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,10 @@ on.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from wcse_jax import arms as arm_data
 from wcse_jax import (
@@ -33,8 +32,8 @@ from wcse_jax import (
   storage,
   tasks,
 )
-from wcse_jax.metrics import intervals, measure
-from wcse_jax.plan import curves
+from wcse_jax.metrics import measure
+from wcse_jax.plan import curves, picks, pilots
 from wcse_jax.sampler import inputs
 from wcse_jax.sampler import run as sampling
 from wcse_jax.sampler import settings as sampler_settings
@@ -44,19 +43,7 @@ from wcse_jax.sft import step as steps
 from wcse_jax.tasks import base
 
 
-Array = npt.NDArray[np.float64]
-
 ROLES = ('wc', 'se')
-# What each proxy goes by; more is taken to be better.
-PROXIES = {
-  'coverage': 'problems with a right sample',
-  'right': 'right samples',
-  'distinct': 'distinct right samples, by chain, of all problems',
-  'student loss': 'loss of the untuned student on the data, less of it',
-  'planner': 'coverage foretold by the planner from a pilot',
-  'always weak': 'the weak model, whatever the data',
-  'always strong': 'the strong model, whatever the data',
-}
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -216,7 +203,15 @@ class Proxies:
       if arm.role == role
     }
     results = shardfiles.plain(
-      judge_proxies(self.cells, students, foretold, self.config.replicates)
+      picks.judge(
+        self.cells,
+        {
+          (arm.role, arm.samples, arm.replicate): row
+          for arm, row in students.items()
+        },
+        foretold,
+        self.config.replicates,
+      )
     )
     storage.publish_json(storage.join(self.workdir, 'proxies.json'), results)
     runlog.merge_ledger(self.workdir)
@@ -253,16 +248,17 @@ class Proxies:
 
   def _pilot(self, graded: Mapping[str, arm_data.Graded]) -> curves.Pilot:
     c = self.config
-    kept_Q = np.arange(len(self.problems)) < c.pilot_problems
+    drawn_Q = pilots.part(len(self.problems), c.pilot_problems, c.seed)
     found = [
-      graded[role].table.of_problems(kept_Q).restrict(0, c.pilot_samples)
+      graded[role].table.of_problems(drawn_Q).restrict(0, c.pilot_samples)
       for role in ROLES
     ]
-    return curves.Pilot(
+    pilot, _ = pilots.usable(
       ROLES,
       np.stack([one.n_Q for one in found]),
       np.stack([one.right_Q for one in found]),
     )
+    return pilot
 
   def student(
     self,
@@ -337,107 +333,6 @@ class Proxies:
     )
 
 
-def judge_proxies(
-  cells: Sequence[tuple[int, float, int]],
-  students: Mapping[Arm, Mapping[str, float]],
-  foretold: Mapping[tuple[str, int], float],
-  replicates: int,
-) -> dict[str, Any]:
-  """Returns how well each proxy picks the better student.
-
-  For each cell and replicate a proxy sees that replicate's data.  The better
-  arm is the one with the higher mean accuracy over the other replicates:
-  `picks` is how often the proxy picks it, `regret` how much accuracy it gives
-  away on those, against always picking it.  Intervals are over replicates,
-  whose held-out means share most of theirs: they are too narrow.
-
-  Args:
-    cells: (strong samples, cost ratio, weak samples).
-    students: figures of each.
-    foretold: coverage by the planner of (role, samples).
-    replicates: how many.
-  """
-  accuracy = _by_arm(students, 'accuracy')
-  rows = []
-  for name in PROXIES:
-    picked_RC = np.zeros((replicates, len(cells)))
-    regret_RC = np.zeros((replicates, len(cells)))
-    for r in range(replicates):
-      for c, (k_strong, _, k_weak) in enumerate(cells):
-        weak, strong = ('wc', k_weak), ('se', k_strong)
-        worth = {
-          key: _proxy(name, students[Arm(*key, r)], foretold[key])
-          for key in (weak, strong)
-        }
-        # Of equal worth, either one would do.
-        most = max(worth.values())
-        choices = [key for key, value in worth.items() if value == most]
-        held = {
-          key: np.delete(accuracy[key], r).mean() for key in (weak, strong)
-        }
-        best = max(held.values())
-        picked_RC[r, c] = np.mean([held[one] == best for one in choices])
-        regret_RC[r, c] = np.mean([best - held[one] for one in choices])
-    rows.append(
-      {
-        'proxy': name,
-        'goes_by': PROXIES[name],
-        'picks': intervals.mean(picked_RC.mean(axis=1)),
-        'regret': intervals.mean(regret_RC.mean(axis=1)),
-      }
-    )
-  return {
-    'students': len(students),
-    'replicates': replicates,
-    'proxies': sorted(rows, key=lambda row: row['regret']['value']),
-    'cells': [
-      {
-        'k_strong': k_strong,
-        'ratio': ratio,
-        'k_weak': k_weak,
-        'weak': intervals.mean(accuracy['wc', k_weak]),
-        'strong': intervals.mean(accuracy['se', k_strong]),
-        'gap': intervals.difference(
-          accuracy['wc', k_weak], accuracy['se', k_strong]
-        ),
-        'coverage_gap': _gap(students, k_weak, k_strong, replicates),
-      }
-      for k_strong, ratio, k_weak in cells
-    ],
-  }
-
-
-def _by_arm(students, name: str) -> dict[tuple[str, int], Array]:
-  """Returns (role, samples) -> a figure of each replicate."""
-  found: dict[tuple[str, int], list[tuple[int, float]]] = {}
-  for arm, row in students.items():
-    found.setdefault((arm.role, arm.samples), []).append(
-      (arm.replicate, row[name])
-    )
-  return {
-    key: np.array([value for _, value in sorted(values)])
-    for key, values in found.items()
-  }
-
-
-def _gap(students, k_weak: int, k_strong: int, replicates: int):
-  coverage = _by_arm(students, 'coverage')
-  return intervals.difference(coverage['wc', k_weak], coverage['se', k_strong])
-
-
-def _proxy(name: str, row: Mapping[str, Any], foretold: float) -> float:
-  match name:
-    case 'student loss':
-      return -row[name]
-    case 'planner':
-      return foretold
-    case 'always weak':
-      return float(row['role'] == 'wc')
-    case 'always strong':
-      return float(row['role'] == 'se')
-  return row[name]
-
-
 def run(config: ProxiesConfig, workdir: str) -> dict[str, Any]:
   """Runs a study of proxies; returns what `proxies.json` holds.
 
@@ -459,30 +354,3 @@ def run(config: ProxiesConfig, workdir: str) -> dict[str, Any]:
   with runlog.writing(workdir, dataclasses.asdict(config)):
     storage.publish_json(path, {'fingerprint': mark})
     return study.execute()
-
-
-def table(results: Mapping[str, Any]) -> str:
-  """Returns the results as a table for the terminal."""
-  lines = [f'{results["students"]} students']
-  lines.append(f'{"proxy":<16}{"picks the better":>30}{"regret, points":>30}')
-  for row in results['proxies']:
-    lines.append(
-      f'{row["proxy"]:<16}{_shown(row["picks"], 100):>30}'
-      f'{_shown(row["regret"], 100):>30}'
-    )
-  lines.append('')
-  lines.append(
-    f'{"SE":>4}{"ratio":>7}{"WC":>5}{"students, points":>30}'
-    f'{"coverage, points":>30}'
-  )
-  for row in results['cells']:
-    lines.append(
-      f'{row["k_strong"]:>4}{row["ratio"]:>7.3g}{row["k_weak"]:>5}'
-      f'{_shown(row["gap"], 100):>30}{_shown(row["coverage_gap"], 100):>30}'
-    )
-  return '\n'.join(lines)
-
-
-def _shown(row: Mapping[str, Any], scale: float) -> str:
-  value, low, high = (scale * row[name] for name in ('value', 'low', 'high'))
-  return f'{value:.1f} [{low:.1f}, {high:.1f}]'

@@ -6,10 +6,8 @@ same numbers.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
-
-import numpy as np
 
 from wcse_jax import arms as arm_data
 from wcse_jax import (
@@ -19,7 +17,6 @@ from wcse_jax import (
   errors,
   evaluate,
   findings,
-  follow,
   grade,
   meter,
   outcome,
@@ -27,12 +24,12 @@ from wcse_jax import (
   shardfiles,
   sharding,
   storage,
+  study_plan,
   tasks,
 )
 from wcse_jax import selection as selections
 from wcse_jax.metrics import measure
-from wcse_jax.plan import allocation, costs, curves, pilots, planner
-from wcse_jax.plan import settings as plan_settings
+from wcse_jax.plan import curves
 from wcse_jax.report import html
 from wcse_jax.sampler import inputs
 from wcse_jax.sampler import run as sampling
@@ -150,10 +147,11 @@ class StudyConfig:
           f'{field}: wanted a count >= 1; got {getattr(self, field)}.'
         )
     if (
-      self.pilot_problems and not 2 <= self.pilot_samples <= self.truth_samples
+      self.pilot_problems
+      and not curves.LEAST <= self.pilot_samples <= self.truth_samples
     ):
       raise errors.InputError(
-        'pilot_samples: wanted a count from 2 to truth_samples='
+        f'pilot_samples: wanted a count from {curves.LEAST} to truth_samples='
         f'{self.truth_samples}; got {self.pilot_samples}.'
       )
     if self.budget_low > self.budget_high:
@@ -339,9 +337,9 @@ class Study:
         graded[role] = self.graded(role)
     if self.config.pilot_problems:
       with stages.stage('plan'):
-        self.plan(graded)
+        study_plan.plan(self, graded)
       with stages.stage('follow the plan'):
-        self.follow_plan()
+        study_plan.follow_it(self)
     evaluator = self._evaluator()
     for role in self.config.setups:
       with stages.stage(f'untuned {role}'):
@@ -399,9 +397,10 @@ class Study:
 
   def sample(self, role: str) -> None:
     """Draws all samples of `wc` or `se`: brute force and every replicate."""
-    sampling.sample(self._sampling(role), self.workdir)
+    sampling.sample(self.sampling(role), self.workdir)
 
-  def _sampling(self, role: str) -> inputs.SampleConfig:
+  def sampling(self, role: str) -> inputs.SampleConfig:
+    """Returns what `wc` or `se` is asked for."""
     c = self.config
     return inputs.SampleConfig(
       checkpoint=getattr(c, role),
@@ -429,72 +428,6 @@ class Study:
       self.problems, samples, grades, self.task.chain, self.task.ballot
     )
     return arm_data.Graded(samples, grades, table)
-
-  def plan(self, graded: Mapping[str, arm_data.Graded]) -> None:
-    """Writes `plan/plan.json`: what a pilot of the first samples says."""
-    path = storage.join(self.workdir, 'plan', 'plan.json')
-    if storage.exists(path):
-      return
-    c = self.config
-    names = [inputs.model_name(getattr(c, role)) for role in ('wc', 'se')]
-    sources = [
-      pilots.Source(
-        storage.join(self.workdir, 'grades', name), name, self.workdir, name
-      )
-      for name in names
-    ]
-    asked = plan_settings.PlanConfig(
-      pilots=tuple(source.path for source in sources),
-      currency='flops',
-      budget=c.budget_high,
-      problems=len(self.problems),
-      seed=c.seed,
-    )
-    kept_Q = np.arange(len(self.problems)) < c.pilot_problems
-    tables = [
-      graded[role].table.of_problems(kept_Q).restrict(0, c.pilot_samples)
-      for role in ('wc', 'se')
-    ]
-    pilot = curves.Pilot(
-      tuple(names),
-      np.stack([table.n_Q for table in tables]),
-      np.stack([table.right_Q for table in tables]),
-    )
-    given = planner.Given(
-      pilot=pilot,
-      levels=tables[0].levels,
-      paid=costs.prices_of(asked, sources),
-      worth=allocation.covered,
-      rates=(None, None),
-      sources=tuple(
-        (source.path, getattr(c, role))
-        for source, role in zip(sources, ('wc', 'se'), strict=True)
-      ),
-      dollars=costs.per_million_right(
-        asked, [costs.spent(source) for source in sources], pilot
-      ),
-    )
-    storage.publish_json(path, planner.decide(asked, given))
-
-  def follow_plan(self) -> None:
-    """Draws what the plan says, into a run folder of its own."""
-    c = self.config
-    folder = storage.join(self.workdir, 'planned')
-    done = storage.join(folder, 'followed.json')
-    if not storage.exists(done):
-      follow.follow(
-        dataclasses.replace(
-          self._sampling('wc'),
-          plan=storage.join(self.workdir, 'plan', 'plan.json'),
-          # The plan's samples are none of the pilot's.
-          seed=c.seed + 1,
-        ),
-        folder,
-      )
-    for row in runlog.merge_ledger(folder):
-      key = f'planned-{row["stage"]}-{row["model"]}'
-      stage = f'planned {row["stage"]}'
-      runlog.book(self.workdir, key, row | {'stage': stage})
 
   def untuned(self, role: str, evaluator: evaluate.Evaluator) -> None:
     """Evaluates a model before any training."""

@@ -129,10 +129,15 @@ def test_right_samples_come_from_where_they_are_cheapest():
   assert found.value == pytest.approx(found.right_M.sum())
 
 
-def test_a_budget_for_nothing_skips_all():
+def test_a_budget_below_one_sample_draws_for_a_share_of_the_problems():
   level = _level()
-  (part,) = allocation.best_pure([level], 0.5, _COSTS, 1)
-  assert part.policy.kind == 'skip'
+  costs = allocation.Costs(np.array([1.0, 3.0]), np.array([1.0, 2.0]))
+  drawn, skipped = allocation.best_pure([level], 0.5, costs, 1)
+  assert (drawn.policy.kind, skipped.policy.kind) == ('pure', 'skip')
+  assert drawn.share == pytest.approx(0.1)
+  parts = (drawn, skipped)
+  found = allocation.plan(parts, [level], costs, allocation.covered)
+  assert found.cost == pytest.approx(0.5)
 
 
 def test_dear_prompts_make_rounds_larger():

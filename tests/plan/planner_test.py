@@ -17,7 +17,7 @@ from wcse_jax import (
   storage,
   tasks,
 )
-from wcse_jax.plan import planner, settings, simulation
+from wcse_jax.plan import planner, settings, shown, simulation
 from wcse_jax.tasks import base
 
 
@@ -100,11 +100,11 @@ def test_the_plan_spends_the_budget_and_beats_the_best_arm(result):
 
 
 def test_the_table_names_the_verdict_and_the_plan(result):
-  shown = planner.table(result)
-  assert 'weak at 30 against strong at 10' in shown
-  assert result['pairs'][0]['verdict'] in shown
-  assert f'plan ({result["allocation"]["kind"]})' in shown
-  assert 'extrapolated' in shown
+  text = shown.table(result)
+  assert 'weak at 30 against strong at 10' in text
+  assert result['pairs'][0]['verdict'] in text
+  assert f'plan ({result["allocation"]["kind"]})' in text
+  assert 'extrapolated' in text
 
 
 def test_false_positives_are_foretold(config, tmp_path):
@@ -221,7 +221,7 @@ def test_one_problem_tells_nothing(tmp_path):
   )
   assert found['pairs'][0]['verdict'] == 'cannot tell'
   assert found['models']['a']['curve'][0]['low'] is None
-  planner.table(found)
+  shown.table(found)
 
 
 @pytest.fixture(scope='module')

@@ -192,13 +192,23 @@ def best(
 def best_pure(
   levels: Sequence[Level], budget: float, costs: Costs, model: int
 ) -> tuple[Part, ...]:
-  """Returns as many samples of one model for every problem as are bought."""
+  """Returns as many samples of one model for every problem as are bought.
+
+  Where that is not even one, a share of the problems gets one.
+  """
   left = budget - costs.prompt_M[model]
-  count = max(0, int(np.floor(left / costs.sample_M[model] * (1 + 1e-9))))
-  policy = policies.Policy()
-  if count:
-    policy = policies.Policy((policies.Stage(model, count, count),))
-  return tuple(Part(level.name, 1.0, policy) for level in levels)
+  count = int(np.floor(left / costs.sample_M[model] * (1 + 1e-9)))
+  share = 1.0
+  if count < 1:
+    count = 1
+    share = min(1.0, budget / (costs.sample_M[model] + costs.prompt_M[model]))
+  policy = policies.Policy((policies.Stage(model, count, count),))
+  parts = []
+  for level in levels:
+    parts.append(Part(level.name, share, policy))
+    if share < 1:
+      parts.append(Part(level.name, 1 - share, policies.Policy()))
+  return tuple(parts)
 
 
 def plan(

@@ -110,12 +110,21 @@ def prices_of(
 
 
 def per_million_right(
-  config: settings.PlanConfig, told: Sequence[Spent | None], pilot: curves.Pilot
+  config: settings.PlanConfig,
+  told: Sequence[Spent | None],
+  pilot: curves.Pilot,
+  drawn: Sequence[int],
 ) -> tuple[float | None, ...]:
   """Returns the dollars of a million right samples of each model.
 
   None where the ledger has no dollars, and `config.chip` no price, or where no
   sample is right.
+
+  Args:
+    config: for `chip`.
+    told: what the samples of each model took.
+    pilot: the right ones.
+    drawn: of how many, those among them that could not be graded.
   """
   found: list[float | None] = []
   for m, one in enumerate(told):
@@ -124,7 +133,7 @@ def per_million_right(
       usd = one.usd
       if usd is None:
         usd = prices.usd(config.chip, one.chip_seconds)
-    right = pilot.right_MQ[m].sum() / pilot.n_MQ[m].sum()
+    right = pilot.right_MQ[m].sum() / drawn[m]
     found.append(usd / right * 1e6 if usd is not None and right else None)
   return tuple(found)
 

@@ -91,6 +91,10 @@ class Pilot:
   def problems(self) -> int:
     return self.n_MQ.shape[1]
 
+  def of_problems(self, kept_Q: npt.NDArray[np.bool_]) -> 'Pilot':
+    """Returns the pilot of some of the problems."""
+    return Pilot(self.names, self.n_MQ[:, kept_Q], self.right_MQ[:, kept_Q])
+
   def common(self, model: int) -> int:
     """Returns the number of samples that most problems have."""
     return int(np.quantile(self.n_MQ[model], 1 - _REACHED, method='lower'))

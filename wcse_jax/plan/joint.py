@@ -83,6 +83,7 @@ class Scale:
   def __init__(self, found: curves.Curves, whole: Population, total: int):
     self._found, self._whole = found, whole
     self._share = found.pilot.problems / total if total else 0.0
+    self._known: dict[tuple[int, int], float] = {}
 
   def __call__(
     self, values_D: Array, parts: Sequence[tuple[int, float, int]]
@@ -112,6 +113,11 @@ class Scale:
     """
     n = self._found.pilot.common(model)
     k = min(max(1, round(k)), n)
+    if (model, k) not in self._known:
+      self._known[model, k] = self._noise(model, n, k)
+    return self._known[model, k]
+
+  def _noise(self, model: int, n: int, k: int) -> float:
     seen_C = coverage.coverage(np.full(n + 1, n), np.arange(n + 1), k)
     pmf_XC = _pmf(self._whole.p_XM[:, model], n)
     mean_X = pmf_XC @ seen_C

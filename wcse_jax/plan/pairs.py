@@ -33,6 +33,7 @@ def compare(
   k_strong: int,
   margin: float,
   scale: joint.Scale | None = None,
+  problems: int = 0,
 ) -> dict[str, Any]:
   """Returns a row of `pairs` in `plan.json`.
 
@@ -43,10 +44,10 @@ def compare(
     equal coverage; None where the weak model never gets there.
   - `overtakes_at`: the least number of strong samples a problem at which the
     strong model covers as much at the ratio of the given costs; None where it
-    never does, up to `MOST_SAMPLES`.
+    never does, up to `MOST_SAMPLES`; 1 is 1 or less.
   - `problems_needed`: of a pilot that would decide with a chance of 80% if the
     gap is what it seems to be; None where the verdict is not `cannot tell`, or
-    no number would do.
+    no number would do, or all `problems` are too few.
 
   Args:
     found: the fits.
@@ -56,6 +57,7 @@ def compare(
     k_strong: samples per problem of the strong one.
     margin: gaps within this either way are called equal.
     scale: how much narrower intervals are; None: not at all.
+    problems: how many there are; 0: without limit.
 
   Raises:
     InputError: if the budget does not buy one weak sample.
@@ -68,8 +70,8 @@ def compare(
   if scale is not None:
     gap_D = scale(gap_D, [(weak, k_weak, 1), (strong, k_strong, -1)])
   gap = _estimate(found, (weak, strong), (k_weak, k_strong), gap_D)
-  ratio_D = _break_even(found, weak, strong, k_strong)
-  over_D = _overtaking(found, weak, strong, costs[1] / costs[0])
+  ratio_D = _break_even(found, weak, strong, k_strong, scale)
+  over_D = _overtaking(found, weak, strong, costs[1] / costs[0], scale)
   verdict = judge(gap, margin)
   if not _varied(found, (weak, strong)):
     ratio_D, over_D = np.full((2, len(gap_D)), np.inf)
@@ -88,7 +90,7 @@ def compare(
     **_named('overtakes_at', 'overtakes', over_D),
     'verdict': verdict,
     'problems_needed': (
-      needed(gap, found.pilot.problems, margin)
+      needed(gap, found.pilot.problems, margin, problems)
       if verdict == 'cannot tell'
       else None
     ),
@@ -110,11 +112,12 @@ def judge(gap: dict[str, float | None], margin: float) -> str:
 
 
 def needed(
-  gap: dict[str, float | None], problems: int, margin: float
+  gap: dict[str, float | None], problems: int, margin: float, most: int = 0
 ) -> int | None:
   """Returns how many problems would decide, with a chance of 80%.
 
-  The deviation is taken to fall with the square root of the problems.
+  The deviation is taken to fall with the square root of the problems.  None
+  where more than `most` would be needed, unless that is 0.
   """
   if gap['low'] is None:
     return None
@@ -122,9 +125,10 @@ def needed(
   distance = max(abs(gap['value']), margin - abs(gap['value']))
   if not deviation or not distance > 0:
     return None
-  return max(
+  count = max(
     problems + 1, math.ceil(problems * (_POWER * deviation / distance) ** 2)
   )
+  return None if most and count > most else count
 
 
 def _varied(found: curves.Curves, models: tuple[int, int]) -> bool:
@@ -148,33 +152,50 @@ def _estimate(found, models, ks, gap_D: Array) -> dict[str, float | None]:
     return {'value': float(gap_D[0]), 'low': None, 'high': None}
   gap = curves.estimate(gap_D)
   for model, k, sign in zip(models, ks, (1, -1), strict=True):
-    n, right = found.pilot.n_MQ[model].sum(), found.pilot.right_MQ[model].sum()
-    if right in (0, n):
-      room = min(1.0, 3 / problems if right else 3 * max(k / n, 1 / problems))
-      # Coverage may be higher where nothing was right, else lower.
-      if (sign > 0) == (right == 0):
-        gap['high'] += room
-      else:
-        gap['low'] -= room
+    below, above = room(found.pilot, model, k)
+    gap['low'] -= below if sign > 0 else above
+    gap['high'] += above if sign > 0 else below
   gap['low'], gap['high'] = max(gap['low'], -1.0), min(gap['high'], 1.0)
   return gap
 
 
-def _break_even(found, weak: int, strong: int, k_strong: int) -> Array:
+def room(pilot: curves.Pilot, model: int, k: float) -> tuple[float, float]:
+  """Returns how far coverage@k may be below and above what was seen.
+
+  (0, 0) where some samples of a model are right and some are wrong.
+  """
+  n, right = pilot.n_MQ[model].sum(), pilot.right_MQ[model].sum()
+  if not right:
+    return 0.0, min(1.0, 3 * max(k / n, 1 / pilot.problems))
+  if right == n:
+    return min(1.0, 3 / pilot.problems), 0.0
+  return 0.0, 0.0
+
+
+def _break_even(found, weak: int, strong: int, k_strong: int, scale) -> Array:
   """Returns the ratio of equal coverage of each weighting; inf for none."""
   ratios_K = _logspace(1 / k_strong / 10, MOST_RATIO)
   weak_DK = found.covered(weak, ratios_K * k_strong)
   strong_D = found.covered(strong, k_strong)[:, 0]
-  return _first(ratios_K, weak_DK - strong_D[:, None])
+  lead_DK = weak_DK - strong_D[:, None]
+  if scale is not None:
+    for at, ratio in enumerate(ratios_K):
+      parts = [(weak, ratio * k_strong, 1), (strong, k_strong, -1)]
+      lead_DK[:, at] = scale(lead_DK[:, at], parts)
+  return _first(ratios_K, lead_DK)
 
 
-def _overtaking(found, weak: int, strong: int, ratio: float) -> Array:
+def _overtaking(found, weak: int, strong: int, ratio: float, scale) -> Array:
   """Returns the least strong samples at which the strong model leads.
 
   1 where it does from the first sample on, inf where it never does.
   """
   ks_K = _logspace(1.0, MOST_SAMPLES)
   lead_DK = found.covered(strong, ks_K) - found.covered(weak, ks_K * ratio)
+  if scale is not None:
+    for at, k in enumerate(ks_K):
+      parts = [(weak, k * ratio, -1), (strong, k, 1)]
+      lead_DK[:, at] = scale(lead_DK[:, at], parts)
   # Where both solve all, neither leads.
   return _first(ks_K, lead_DK - _LEAD)
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from wcse_jax import errors, records, shardfiles, storage
 from wcse_jax.metrics import table as tables
@@ -100,11 +101,13 @@ class Read:
     ids: of its problems, in order.
     rates: of each model, the share of the right samples whose reasoning was
       judged that was found wrong; None where none was judged.
+    drawn: samples of each model, those among them that could not be graded.
   """
 
   pilot: curves.Pilot
   ids: tuple[str, ...]
   rates: tuple[float | None, ...]
+  drawn: tuple[int, ...]
 
 
 def read(sources: Sequence[Source]) -> Read:
@@ -121,7 +124,7 @@ def read(sources: Sequence[Source]) -> Read:
       f'pilots: wanted a name of its own for each; got {", ".join(names)}.'
     )
   told = [_counts(source) for source in sources]
-  counts = [found for found, _ in told]
+  counts = [one.counts for one in told]
   first = counts[0]
   for source, found in zip(sources[1:], counts[1:], strict=True):
     if set(found) != set(first):
@@ -135,8 +138,33 @@ def read(sources: Sequence[Source]) -> Read:
     np.array([[found[one][i] for one in ids] for found in counts])
     for i in (0, 1)
   )
+  pilot, kept_Q = usable(names, n_MQ, right_MQ)
+  return Read(
+    pilot,
+    tuple(one for one, keep in zip(ids, kept_Q, strict=True) if keep),
+    tuple(one.rate for one in told),
+    tuple(one.drawn for one in told),
+  )
+
+
+def usable(
+  names: Sequence[str], n_MQ: curves.Counts, right_MQ: curves.Counts
+) -> tuple[curves.Pilot, npt.NDArray[np.bool_]]:
+  """Returns the pilot of those problems that all models have grades of.
+
+  Args:
+    names: of the models.
+    n_MQ: graded samples of each problem.
+    right_MQ: how many of them are right.
+
+  Returns:
+    The pilot, and kept_Q: which problems are in it.
+
+  Raises:
+    InputError: if most problems have fewer than `curves.LEAST` graded samples.
+  """
   kept_Q = (n_MQ > 0).all(axis=0)
-  pilot = curves.Pilot(names, n_MQ[:, kept_Q], right_MQ[:, kept_Q])
+  pilot = curves.Pilot(tuple(names), n_MQ[:, kept_Q], right_MQ[:, kept_Q])
   for m, name in enumerate(names):
     if not kept_Q.any() or pilot.common(m) < curves.LEAST:
       raise errors.InputError(
@@ -144,14 +172,33 @@ def read(sources: Sequence[Source]) -> Read:
         f'problems in ten; got {int(np.median(n_MQ[m])) if n_MQ.size else 0} '
         'of the median problem.'
       )
-  kept = tuple(one for one, keep in zip(ids, kept_Q, strict=True) if keep)
-  return Read(pilot, kept, tuple(rate for _, rate in told))
+  return pilot, kept_Q
 
 
-def _counts(
-  source: Source,
-) -> tuple[dict[str, tuple[int, int]], float | None]:
-  """Returns problem -> (graded samples, right ones), and the rate of `Read`."""
+def part(problems: int, count: int, seed: int) -> npt.NDArray[np.bool_]:
+  """Returns which problems a pilot of so many has, drawn at random, (Q,)."""
+  kept_Q = np.zeros(problems, bool)
+  random = np.random.default_rng([seed, 1])
+  kept_Q[random.permutation(problems)[:count]] = True
+  return kept_Q
+
+
+@dataclasses.dataclass(frozen=True)
+class _Counted:
+  """What the grades of one model say.
+
+  Attributes:
+    counts: problem -> (graded samples, right ones).
+    rate: as of `Read`.
+    drawn: samples, graded or not.
+  """
+
+  counts: dict[str, tuple[int, int]]
+  rate: float | None
+  drawn: int
+
+
+def _counts(source: Source) -> _Counted:
   judged = unsound = 0
   seen: set[tuple[str, int]] = set()
   found: dict[str, list[int]] = {}
@@ -174,7 +221,7 @@ def _counts(
       f'{source.path}: wanted rows of grades; it is empty.'
     )
   counts = {key: (n, right) for key, (n, right) in found.items()}
-  return counts, unsound / judged if judged else None
+  return _Counted(counts, unsound / judged if judged else None, len(seen))
 
 
 def _rows(path: str) -> Iterator[records.Grade]:

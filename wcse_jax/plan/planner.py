@@ -2,11 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from wcse_jax import errors, runlog, shardfiles, storage, tasks
 from wcse_jax.plan import (
@@ -17,56 +14,13 @@ from wcse_jax.plan import (
   joint,
   pairs,
   pilots,
-  policies,
   settings,
+  spending,
+)
+from wcse_jax.plan import (
+  given as inputs,
 )
 from wcse_jax.tasks import base
-
-
-Array = npt.NDArray[np.float64]
-
-# Levels with fewer problems of the pilot are planned with the others.
-_LEVEL = 30
-# Resamples, and nodes for each, of the intervals of a plan.
-_DRAWS, _NODES = 40, 1024
-# Samples of a problem by one model, if nothing else is said: this many times
-# what the budget buys, and no more than that.
-_TIMES, _MOST = 8, 512
-
-
-@dataclasses.dataclass(frozen=True)
-class _Group:
-  """Problems of some levels, with the fits to their part of the pilot."""
-
-  name: str
-  share: float
-  found: curves.Curves
-  whole: joint.Population
-
-
-@dataclasses.dataclass(frozen=True)
-class Given:
-  """What a plan is made of.
-
-  Attributes:
-    pilot: the counts.
-    levels: of each problem of the pilot; empty where there are none.
-    paid: what samples cost.
-    worth: the objective.
-    rates: share of the right samples of each model whose reasoning is wrong;
-      None where it is not known.
-    sources: where each model's pilot is, and its checkpoint.
-    dollars: of a million right samples of each model; None where no price is
-      known.
-  """
-
-  pilot: curves.Pilot
-  levels: tuple[str, ...]
-  paid: costs.Prices
-  worth: allocation.Worth
-  rates: tuple[float | None, ...]
-  sources: tuple[tuple[str, str], ...]
-  dollars: tuple[float | None, ...]
 
 
 def plan(config: settings.PlanConfig, workdir: str) -> dict[str, Any]:
@@ -83,7 +37,7 @@ def plan(config: settings.PlanConfig, workdir: str) -> dict[str, Any]:
   return result
 
 
-def read(config: settings.PlanConfig) -> Given:
+def read(config: settings.PlanConfig) -> inputs.Given:
   """Returns what a validated configuration names.
 
   Raises:
@@ -95,7 +49,7 @@ def read(config: settings.PlanConfig) -> Given:
   paid = costs.prices_of(config, sources)
   problems = _problems(config, ids)
   told = [costs.spent(source) for source in sources]
-  return Given(
+  return inputs.Given(
     pilot=pilot,
     levels=tuple(problems[one] for one in ids),
     paid=paid,
@@ -105,11 +59,11 @@ def read(config: settings.PlanConfig) -> Given:
       (source.path, one.checkpoint if one else '')
       for source, one in zip(sources, told, strict=True)
     ),
-    dollars=costs.per_million_right(config, told, pilot),
+    dollars=costs.per_million_right(config, told, pilot, found.drawn),
   )
 
 
-def decide(config: settings.PlanConfig, given: Given) -> dict[str, Any]:
+def decide(config: settings.PlanConfig, given: inputs.Given) -> dict[str, Any]:
   """Returns what `plan.json` holds.
 
   Raises:
@@ -156,7 +110,7 @@ def decide(config: settings.PlanConfig, given: Given) -> dict[str, Any]:
       },
       'correlation': whole.correlation_MM.tolist(),
       'pairs': rows,
-      'allocation': _allocate(config, given, found, whole, order),
+      'allocation': spending.spend(config, given, found, whole, order),
     }
   )
 
@@ -195,13 +149,10 @@ def _worth(
 
 
 def _pair(config, found, scale, prices_M, weak: int, strong: int):
-  k_strong = math.floor(
-    config.budget * prices_M.max() / prices_M[strong] * (1 + 1e-9)
-  )
-  if k_strong < 1:
-    # Fewer than one for every problem: compared at one.
-    k_strong = 1
-  return pairs.compare(
+  bought = config.budget * prices_M.max() / prices_M[strong]
+  # Where that is fewer than one for every problem, they are compared at one.
+  k_strong = max(1, math.floor(bought * (1 + 1e-9)))
+  row = pairs.compare(
     found,
     weak,
     strong,
@@ -209,7 +160,11 @@ def _pair(config, found, scale, prices_M, weak: int, strong: int):
     k_strong,
     config.margin,
     scale,
+    config.problems,
   )
+  if bought < 1:
+    row['rounding'] += f' The budget buys {bought:.2g} of the strong.'
+  return row
 
 
 def _estimand(config: settings.PlanConfig, pilot: curves.Pilot) -> str:
@@ -225,7 +180,11 @@ def _estimand(config: settings.PlanConfig, pilot: curves.Pilot) -> str:
 
 
 def _model(
-  given: Given, found: curves.Curves, scale: joint.Scale, model: int, used
+  given: inputs.Given,
+  found: curves.Curves,
+  scale: joint.Scale,
+  model: int,
+  used,
 ) -> dict[str, Any]:
   pilot = found.pilot
   n = pilot.common(model)
@@ -236,12 +195,14 @@ def _model(
   for at, k in enumerate(ks):
     values_D = scale(values_DK[:, at], [(model, k, 1)])
     row = curves.estimate(values_D)
+    below, above = pairs.room(pilot, model, k)
+    known = pilot.problems > 1
     curve.append(
       {
         'k': k,
         'coverage': row['value'],
-        'low': row['low'] if pilot.problems > 1 else None,
-        'high': row['high'] if pilot.problems > 1 else None,
+        'low': max(0.0, row['low'] - below) if known else None,
+        'high': min(1.0, row['high'] + above) if known else None,
         'spread_low': spread_2K[0, at],
         'spread_high': spread_2K[1, at],
         'extrapolated': k > n,
@@ -269,246 +230,3 @@ def _model(
     ],
     'backtest': curves.backtest(pilot, model),
   }
-
-
-def _allocate(
-  config: settings.PlanConfig,
-  given: Given,
-  found: curves.Curves,
-  whole: joint.Population,
-  order: Sequence[int],
-) -> dict[str, Any]:
-  paid, worth = given.paid, given.worth
-  groups = _groups(config, found, whole, given.levels)
-  levels = [_level(group, group.whole) for group in groups]
-  money = config.budget * paid.mean_M.max()
-  most = config.most_samples or min(
-    _MOST, max(8, math.ceil(_TIMES * money / paid.mean_M.min()))
-  )
-  tables_ = [
-    allocation.Table(
-      level,
-      list(
-        policies.candidates(
-          level.p_XM,
-          kinds=config.policies,
-          most=most,
-          sizes=config.rounds,
-          until=config.until,
-          order=order,
-        )
-      ),
-      paid.parts,
-      worth,
-    )
-    for level in levels
-  ]
-  allowed = tuple(
-    kind
-    for kind in policies.KINDS
-    if kind in (*config.policies, 'skip', 'pure')
-  )
-  chosen = allocation.best(tables_, money, allowed)
-  pure = max(
-    (allocation.best_pure(levels, money, paid.parts, m) for m in order),
-    key=lambda parts: allocation.plan(parts, levels, paid.parts, worth).value,
-  )
-  here = allocation.plan(chosen, levels, paid.parts, worth)
-  plain = allocation.plan(pure, levels, paid.parts, worth)
-  if here.value < plain.value:
-    chosen, here = pure, plain
-  resampled = [
-    [_level(group, _resample(group, at)) for group in groups]
-    for at in range(1, min(_DRAWS, config.draws) + 1)
-  ]
-  values_D, pure_D = (
-    np.array(
-      [allocation.plan(parts, levels, paid.parts, worth).value]
-      + [
-        allocation.plan(parts, others, paid.parts, worth).value
-        for others in resampled
-      ]
-    )
-    for parts in (chosen, pure)
-  )
-  names = found.pilot.names
-  pure_model = next(
-    (part.policy.stages[0] for part in pure if part.policy.stages), None
-  )
-  return {
-    'objective': config.objective,
-    'budget': money,
-    'kind': here.kind,
-    **_valued(values_D, found.pilot.problems),
-    'coverage': here.covered,
-    'cost': here.cost,
-    'samples': dict(zip(names, here.drawn_M.tolist(), strict=True)),
-    'right': dict(zip(names, here.right_M.tolist(), strict=True)),
-    'false_positives': {
-      name: None if rate is None else rate * float(here.right_M[m])
-      for m, (name, rate) in enumerate(zip(names, given.rates, strict=True))
-    },
-    'parts': [described(part, names) for part in chosen],
-    'best_pure': {
-      'model': names[pure_model.model] if pure_model else None,
-      'samples': pure_model.samples if pure_model else 0,
-      **_valued(pure_D, found.pilot.problems),
-    },
-    'gain': _valued(values_D - pure_D, found.pilot.problems),
-    'kinds': [
-      _of_kind(kind, allowed, tables_, levels, money, paid.parts, worth)
-      for kind in allowed
-      if kind != 'skip'
-    ],
-  }
-
-
-def _of_kind(kind, allowed, tables_, levels, money, paid, worth):
-  """Returns the best plan that is no more involved than a kind."""
-  upto = allowed[: allowed.index(kind) + 1]
-  found = allocation.plan(
-    allocation.best(tables_, money, upto), levels, paid, worth
-  )
-  return {
-    'kind': kind,
-    'value': found.value,
-    'coverage': found.covered,
-    'cost': found.cost,
-  }
-
-
-def _groups(config, found, whole, levels) -> list[_Group]:
-  """Returns the levels that are planned apart; small ones are put together."""
-  level_Q = np.array(levels, dtype=object)
-  names = sorted(set(level_Q))
-  large = [name for name in names if (level_Q == name).sum() >= _LEVEL]
-  rest = [name for name in names if name not in large]
-  if rest and sum((level_Q == name).sum() for name in rest) < _LEVEL and large:
-    # Too few to be fitted: with their neighbour in order.
-    rest.append(large.pop())
-  parts = [(name, [name]) for name in large]
-  if rest:
-    parts.append((','.join(sorted(rest)), rest))
-  if len(parts) == 1:
-    return [_Group('', 1.0, found, whole)]
-  groups = []
-  for name, members in sorted(parts):
-    kept_Q = np.isin(level_Q.astype(str), [str(one) for one in members])
-    pilot = curves.Pilot(
-      found.pilot.names,
-      found.pilot.n_MQ[:, kept_Q],
-      found.pilot.right_MQ[:, kept_Q],
-    )
-    own = curves.Curves(
-      pilot, draws=min(_DRAWS, config.draws), seed=config.seed
-    )
-    groups.append(
-      _Group(name, float(kept_Q.mean()), own, joint.Population(own))
-    )
-  return groups
-
-
-def _resample(group: _Group, at: int) -> joint.Population:
-  return joint.Population(
-    group.found, at, group.whole.correlation_MM, nodes=_NODES
-  )
-
-
-def _level(group: _Group, population: joint.Population) -> allocation.Level:
-  return allocation.Level(group.name, group.share, population.p_XM)
-
-
-def _valued(values_D: Array, problems: int) -> dict[str, float | None]:
-  row: dict[str, float | None] = dict(curves.estimate(values_D))
-  return row if problems > 1 else row | {'low': None, 'high': None}
-
-
-def described(part: allocation.Part, names: Sequence[str]) -> dict[str, Any]:
-  """Returns a part of a plan, ready for JSON."""
-  return {
-    'level': part.level,
-    'share': float(part.share),
-    'kind': part.policy.kind,
-    'until': part.policy.until,
-    'stages': [
-      {
-        'model': names[stage.model],
-        'samples': stage.samples,
-        'round': stage.round,
-      }
-      for stage in part.policy.stages
-    ],
-  }
-
-
-def table(
-  result: Mapping[str, Any], shown: Callable[[float], str] = '{:.3f}'.format
-) -> str:
-  """Returns a plan as a table for the terminal."""
-
-  def ends(row, low: str = 'low', high: str = 'high') -> str:
-    if row[low] is None and row[high] is None:
-      return ''
-    low, high = (
-      'any' if row[x] is None else shown(row[x]) for x in (low, high)
-    )
-    return f' [{low}, {high}]'
-
-  lines = [f'estimand: {result["estimand"]}', '']
-  lines.append(f'{"model":<24}{"cost":>12}{"k":>6}  coverage@k')
-  for name, model in result['models'].items():
-    for row in model['curve']:
-      mark = '  extrapolated' if row['extrapolated'] else ''
-      lines.append(
-        f'{name:<24}{model["cost"]:>12.4g}{row["k"]:>6}  '
-        f'{shown(row["coverage"])}{ends(row)}{mark}'
-      )
-  for name, model in result['models'].items():
-    if model['usd_per_million_right'] is not None:
-      usd = model['usd_per_million_right']
-      lines.append(f'{name:<24}{usd:.4g} dollars a million right samples')
-  for pair in result['pairs']:
-    ratio = pair['break_even_ratio']
-    over = pair['overtakes_at']
-    lines += [
-      '',
-      f'{pair["weak"]} at {pair["k_weak"]} against {pair["strong"]} at '
-      f'{pair["k_strong"]}, cost ratio {pair["ratio"]:.3g}: '
-      f'{pair["rounding"]}',
-      f'  gap {shown(pair["gap"])}{ends(pair, "gap_low", "gap_high")}: '
-      f'{pair["verdict"]}'
-      + (
-        f'; a pilot of {pair["problems_needed"]} problems could tell'
-        if pair['problems_needed']
-        else ''
-      ),
-      '  break-even cost ratio '
-      + ('none' if ratio is None else shown(ratio))
-      + ends(pair, 'break_even_low', 'break_even_high'),
-      f'  {pair["strong"]} overtakes at '
-      + ('no budget' if over is None else f'{over:.3g} samples a problem')
-      + ends(pair, 'overtakes_low', 'overtakes_high'),
-    ]
-  a = result['allocation']
-  lines += [
-    '',
-    f'plan ({a["kind"]}) for {a["objective"]}: {shown(a["value"])}{ends(a)}, '
-    f'{shown(a["gain"]["value"])}{ends(a["gain"])} more than the best pure arm '
-    f'({a["best_pure"]["samples"]} of {a["best_pure"]["model"]}: '
-    f'{shown(a["best_pure"]["value"])})',
-  ]
-  for part in a['parts']:
-    stages = ', then '.join(
-      f'{one["samples"]} of {one["model"]}'
-      + (
-        f' in rounds of {one["round"]}' if one['round'] < one['samples'] else ''
-      )
-      for one in part['stages']
-    )
-    until = f', until {part["until"]} right' if part['until'] else ''
-    level = f' of level {part["level"]}' if part['level'] else ''
-    lines.append(
-      f'  {100 * part["share"]:.0f}% of the problems{level}: '
-      f'{stages or "nothing"}{until}'
-    )
-  return '\n'.join(lines)

@@ -112,6 +112,8 @@ class Chain:
     self.asked_XM = np.zeros(p_XM.shape)
     self.open_XT = np.zeros((len(p_XM), until))
     self.open_XT[:, 0] = 1.0
+    # Chances of a round's right samples, shared by all that follows.
+    self._right: dict[tuple[int, int], Array] = {}
 
   @property
   def solved_X(self) -> Array:
@@ -123,8 +125,11 @@ class Chain:
   def after(self, model: int, samples: int) -> 'Chain':
     """Returns the chain after a round of samples."""
     until = self.open_XT.shape[1]
-    p_X = self._p_XM[:, model]
-    right_XC = _binomial(p_X, samples, min(samples, until - 1))
+    if (model, samples) not in self._right:
+      self._right[model, samples] = _binomial(
+        self._p_XM[:, model], samples, min(samples, until - 1)
+      )
+    right_XC = self._right[model, samples]
     moved_XT = np.zeros_like(self.open_XT)
     for right in range(right_XC.shape[1]):
       moved_XT[:, right:] += (
@@ -132,6 +137,7 @@ class Chain:
       )
     chain = Chain.__new__(Chain)
     chain._p_XM, chain.open_XT = self._p_XM, moved_XT
+    chain._right = self._right
     chain.drawn_XM = self.drawn_XM.copy()
     chain.asked_XM = self.asked_XM.copy()
     open_X = self.open_XT.sum(axis=1)

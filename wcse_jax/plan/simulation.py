@@ -23,7 +23,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -168,35 +168,48 @@ def allocations(name: str, rho: float, seed: int) -> list[list[float]]:
   told = allocation.Level(
     '', 1.0, joint.Population(found, nodes=_PLAN_NODES).p_XM
   )
+  policies_ = candidates(told)
   rows = []
   for (k, ratio), (best, pure) in zip(_cells(), _best(name, rho), strict=True):
     costs = _costs(ratio)
-    parts = chosen(told, costs, k * ratio)
+    parts = chosen(told, costs, k * ratio, policies_)
     true = allocation.Level('', 1.0, _truth_nodes(name, rho))
     rows.append([capped(parts, true, costs, k * ratio), best, pure])
   return rows
 
 
 def chosen(
-  level: allocation.Level, costs: allocation.Costs, budget: float
+  level: allocation.Level, costs: allocation.Costs, budget: float, found=None
 ) -> tuple[allocation.Part, ...]:
-  """Returns the plan of most coverage for a population."""
+  """Returns the plan of most coverage for a population.
+
+  Args:
+    level: the population.
+    costs: of samples.
+    budget: a problem.
+    found: `candidates` of the level; None to work them out.
+  """
   table = allocation.Table(
-    level,
-    list(
-      policies.candidates(
-        level.p_XM,
-        kinds=policies.KINDS,
-        most=min(512, max(8, math.ceil(8 * budget))),
-        sizes=(1,),
-        until=(1,),
-        order=(0, 1),
-      )
-    ),
-    costs,
-    allocation.covered,
+    level, found or candidates(level), costs, allocation.covered
   )
   return allocation.best([table], budget, policies.KINDS)
+
+
+def candidates(
+  level: allocation.Level,
+) -> list[tuple[policies.Policy, policies.Outcome]]:
+  """Returns policies up to what the planner looks at for the largest budget."""
+  most = math.ceil(8 * max(k * ratio for k, ratio in _cells()))
+  return list(
+    policies.candidates(
+      level.p_XM,
+      kinds=policies.KINDS,
+      most=most,
+      sizes=(1,),
+      until=(1,),
+      order=(0, 1),
+    )
+  )
 
 
 def capped(
@@ -207,40 +220,40 @@ def capped(
 ) -> float:
   """Returns coverage of a plan that ends when its budget is spent.
 
-  Problems take their rounds together, so that what is left undone are the last
-  rounds.
+  Models are asked one after another, each in rounds of all parts, as
+  `wcse_jax.follow` does; what is left undone are the last rounds.
   """
   chains = [
-    (part.share, policies.Chain(level.p_XM, max(1, part.policy.until)), part)
-    for part in parts
+    policies.Chain(level.p_XM, max(1, part.policy.until)) for part in parts
   ]
-  queues = [list(_rounds(part.policy)) for part in parts]
   left = budget
   solved = 0.0
-  while any(queues):
-    for number, queue in enumerate(queues):
-      if not queue:
-        continue
-      share, chain, part = chains[number]
-      model, size = queue.pop(0)
-      open_ = chain.open_XT.sum(axis=1).mean() if part.policy.until else 1.0
-      price = (
-        share * open_ * (size * costs.sample_M[model] + costs.prompt_M[model])
-      )
-      after = chain.after(model, size)
-      before, now = chain.solved_X.mean(), after.solved_X.mean()
-      if price > left:
-        return solved + share * (now - before) * left / price
-      solved += share * (now - before)
-      left -= price
-      chains[number] = (share, after, part)
+  for model, _, size, number in _rounds(parts):
+    part, chain = parts[number], chains[number]
+    open_ = chain.open_XT.sum(axis=1).mean() if part.policy.until else 1.0
+    price = part.share * open_
+    price *= size * costs.sample_M[model] + costs.prompt_M[model]
+    chains[number] = chain.after(model, size)
+    more = chains[number].solved_X.mean() - chain.solved_X.mean()
+    if price > left:
+      return solved + part.share * more * left / price
+    solved += part.share * more
+    left -= price
   return solved
 
 
-def _rounds(policy: policies.Policy) -> Iterator[tuple[int, int]]:
-  for stage in policy.stages:
-    for size in policies.rounds(stage):
-      yield stage.model, size
+def _rounds(
+  parts: Sequence[allocation.Part],
+) -> list[tuple[int, int, int, int]]:
+  """Returns (model, samples before, samples, part) in the order to draw."""
+  found = []
+  for number, part in enumerate(parts):
+    for stage in part.policy.stages:
+      at = 0
+      for size in policies.rounds(stage):
+        found.append((stage.model, at, size, number))
+        at += size
+  return sorted(found)
 
 
 def _cells() -> list[tuple[int, float]]:
@@ -266,11 +279,12 @@ def _best(name: str, rho: float) -> list[tuple[float, float]]:
   if ('best', name, rho) not in _known:
     level = allocation.Level('', 1.0, _truth_nodes(name, rho))
     found = []
+    policies_ = candidates(level)
     for k, ratio in _cells():
       costs, budget = _costs(ratio), k * ratio
       worth = allocation.covered
       best = allocation.plan(
-        chosen(level, costs, budget), [level], costs, worth
+        chosen(level, costs, budget, policies_), [level], costs, worth
       )
       pure = [
         allocation.plan(
