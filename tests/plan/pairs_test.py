@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wcse_jax import errors
-from wcse_jax.plan import curves, pairs, simulation
+from wcse_jax.plan import curves, joint, pairs, simulation
 
 
 def fitted(problems, name='MATH', rho=0.8, draws=60, seed=0):
@@ -85,6 +85,9 @@ def test_the_pilot_that_could_tell_does():
     500 * (2.8 / 1.96 * 0.060 / 0.057) ** 2, rel=0.01
   )
   assert (row['problems_needed'] is None) == (row['verdict'] != 'cannot tell')
+  # Of a finite number of problems there may be too few.
+  assert pairs.needed(gap, 500, 0.01, needed) == needed
+  assert pairs.needed(gap, 500, 0.01, needed - 1) is None
   # Nothing is to be had from a gap that lies on the margin.
   assert pairs.needed({'value': 0.0, 'low': None, 'high': None}, 9, 0.1) is None
 
@@ -97,6 +100,17 @@ def test_where_all_samples_are_alike_nothing_is_certain(right):
   assert row['verdict'] == 'cannot tell'
   assert row['gap_low'] < row['gap'] < row['gap_high']
   assert row['break_even_ratio'] is row['overtakes_at'] is None
+
+
+def test_break_even_is_surer_of_known_problems():
+  found = fitted(200)
+  wide = pairs.compare(found, 0, 1, (1.0, 3.0), 4, 0.01)
+  scale = joint.Scale(found, joint.Population(found), 200)
+  narrow = pairs.compare(found, 0, 1, (1.0, 3.0), 4, 0.01, scale, 200)
+  for stem in ('gap', 'break_even'):
+    ends = [row[f'{stem}_high'] - row[f'{stem}_low'] for row in (narrow, wide)]
+    assert 0 < ends[0] < ends[1]
+  assert narrow['break_even_ratio'] == pytest.approx(wide['break_even_ratio'])
 
 
 def test_one_problem_tells_nothing():

@@ -17,7 +17,15 @@ from wcse_jax import (
   storage,
   tasks,
 )
-from wcse_jax.plan import planner, settings, shown, simulation
+from wcse_jax.plan import (
+  curves,
+  joint,
+  planner,
+  settings,
+  shown,
+  simulation,
+  spending,
+)
 from wcse_jax.tasks import base
 
 
@@ -211,6 +219,46 @@ def test_pilots_that_tell_nothing_are_said_to(tmp_path, right):
     str(tmp_path / 'run'),
   )
   assert found['pairs'][0]['verdict'] == 'cannot tell'
+  for model in found['models'].values():
+    for row in model['curve']:
+      assert row['high'] - row['low'] >= 0.09
+
+
+def test_a_budget_below_one_strong_sample_says_so(config, tmp_path):
+  found = planner.plan(
+    dataclasses.replace(config, budget=0.5), str(tmp_path / 'run')
+  )
+  (row,) = found['pairs']
+  assert row['k_strong'] == 1
+  assert 'The budget buys 0.5 of the strong.' in row['rounding']
+  assert found['allocation']['cost'] <= found['budget'] * (1 + 1e-9)
+
+
+def test_small_levels_are_planned_with_their_neighbours():
+  random = np.random.default_rng(0)
+  names = ['1'] * 10 + ['2'] * 40 + ['3'] * 50 + ['4'] * 20
+  right_MQ = random.binomial(4, 0.5, (2, len(names)))
+  n_MQ = np.full(right_MQ.shape, 4)
+  # Too few samples of the third level.
+  n_MQ[:, 50:100] = 1
+  pilot = curves.Pilot(('a', 'b'), n_MQ, np.minimum(right_MQ, n_MQ))
+
+  def groups(pilot):
+    found = curves.Curves(pilot, draws=20)
+    whole = joint.Population(found, nodes=64)
+    return [
+      (group.name, group.share)
+      for group in spending._groups(
+        settings.PlanConfig(draws=20), found, whole, names
+      )
+    ]
+
+  assert groups(pilot) == [('', 1.0)]
+  full = curves.Pilot(('a', 'b'), np.full(right_MQ.shape, 4), right_MQ)
+  assert groups(full) == [
+    ('1,2', pytest.approx(50 / 120)),
+    ('3,4', pytest.approx(70 / 120)),
+  ]
 
 
 def test_one_problem_tells_nothing(tmp_path):
