@@ -131,22 +131,25 @@ def start(
   _index, _count = jax.process_index(), jax.process_count()
 
 
-def meet(name: str) -> None:
+def meet(name: str, text: str = '') -> list[str]:
   """Waits until all processes are here.
+
+  Returns what each of them says, to the first one; to the others nothing.
 
   Raises:
     InputError, Stopped: if another process has failed; see `failing`.
   """
   if _count == 1:
-    return
+    return [text]
   key = _key(name)
-  _set(f'{key}/{_index}', '')
-  if first():
-    for other in range(1, _count):
-      _wait(f'{key}/{other}')
-    _set(f'{key}/all', '')
-  else:
+  _set(f'{key}/{_index}', text)
+  if not first():
     _wait(f'{key}/all')
+    return []
+  said = [text]
+  said += [_wait(f'{key}/{other}') for other in range(1, _count)]
+  _set(f'{key}/all', '')
+  return said
 
 
 def tell(name: str, text: str = '') -> str:

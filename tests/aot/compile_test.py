@@ -199,8 +199,8 @@ def test_what_the_compiler_writes_is_what_it_prints():
   config = published.configs()[SMALL.model]
   maker = programs.Programs(config, mesh, dtype='bfloat16', weights='')
   done = maker.decode(SMALL.shape(8))
-  printed = traffic.count(done.text()).loops[0].round
-  written = traffic.count(programs._dumped(done.lowered)).loops[0].round
+  printed = traffic.count(done.executable.as_text()).loops[0].round
+  written = traffic.count(done.text).loops[0].round
   assert written.bytes == printed.bytes
   assert written.flops == printed.flops
 

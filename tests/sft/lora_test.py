@@ -102,11 +102,12 @@ def test_a_merged_model_is_exported_and_loaded(goldens, tmp_path):
 
 
 @pytest.mark.slow
-def test_adapters_are_split_over_the_mesh_and_give_the_same(goldens):
+@pytest.mark.parametrize('weights', ['', 'int8'])
+def test_adapters_are_split_over_the_mesh_and_give_the_same(goldens, weights):
   folder = goldens['gemma2'].folder
-  one, one_losses, _ = _trained(_load(folder)[0])
+  one, one_losses, _ = _trained(_load(folder, weights=weights)[0])
   mesh = sharding.make_mesh('data=2,fsdp=2,tensor=2')
-  model, _ = _load(folder, mesh=mesh)
+  model, _ = _load(folder, mesh=mesh, weights=weights)
   block = model.stacks[0].blocks[0]
   # Letters DJ and JN.
   assert block.q_lora_a[...].sharding.shard_shape((32, 3)) == (16, 3)

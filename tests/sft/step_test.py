@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -179,10 +180,15 @@ def test_micro_batches_give_what_the_whole_batch_gives(split, batch, trained):
   _close(params, trained[0])
 
 
+@pytest.mark.parametrize(
+  'mesh', ['data=2,fsdp=2,tensor=2', 'fsdp=4,tensor=2', 'data=2,fsdp=4']
+)
 def test_a_sharded_step_gives_what_one_device_gives(
-  tiny, split, batch, trained
+  tiny, split, batch, trained, mesh
 ):
-  mesh = sharding.make_mesh('data=2,fsdp=2,tensor=2')
+  names = mesh.split(',')
+  count = math.prod(int(name.partition('=')[2]) for name in names)
+  mesh = sharding.make_mesh(mesh, jax.devices()[:count])
   model, _ = checkpoints.load(tiny, mesh=mesh)
   graph, params, _ = step.split(model, 'float32')
   params = jax.tree.map(lambda p: p + 0.05, params)

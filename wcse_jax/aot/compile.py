@@ -321,7 +321,7 @@ def _figures(config, pieces, mesh, maker, done) -> dict[str, Any]:
     'roofline_seconds': roofline,
     'price': figures.price(config.usd_per_chip_hour, pieces),
   }
-  text = done.text()
+  text = done.text
   if text is None:
     return found
   step, resident, outside = _step(config, traffic.count(text, mesh.size))

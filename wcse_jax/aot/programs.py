@@ -74,6 +74,7 @@ class Compiled:
   Attributes:
     lowered: what was to be compiled.
     executable: what was compiled; None if it does not fit the memory.
+    text: the optimised HLO; None if the program does not fit.
     weights: size of the model.
     cache: of the slots' keys and values and the shared prefix.
     temporary: of what the program needs beside its arguments and results.
@@ -83,22 +84,12 @@ class Compiled:
 
   lowered: Any
   executable: Any
+  text: str | None
   weights: int
   cache: int
   temporary: int | None
   total: int | None
   seconds: float
-
-  def text(self) -> str | None:
-    """Returns the optimised HLO; None if the program does not fit."""
-    if self.executable is None:
-      return None
-    try:
-      return self.executable.as_text()
-    except jax.errors.JaxRuntimeError:
-      # libtpu 0.0.52 cannot print some programs ("async-update instruction
-      # should have 1 operands"), but writes them when it compiles.
-      return _dumped(self.lowered)
 
 
 def devices(pieces: slices.Slice) -> list[Any]:
@@ -335,18 +326,19 @@ def compiled(program, arguments, weights, cache, **static) -> Compiled:
   began = time.perf_counter()
   lowered = program.lower(*arguments, **static)
   try:
-    done = lowered.compile()
+    done, text = _written(lowered)
   except jax.errors.JaxRuntimeError as error:
     if not _NO_ROOM.search(str(error)):
       raise
     took = time.perf_counter() - began
-    return Compiled(lowered, None, weights, cache, None, None, took)
+    return Compiled(lowered, None, None, weights, cache, None, None, took)
   took = time.perf_counter() - began
   memory = done.memory_analysis()
   results = memory.output_size_in_bytes - memory.alias_size_in_bytes
   return Compiled(
     lowered,
     done,
+    text,
     weights,
     cache,
     memory.temp_size_in_bytes,
@@ -358,14 +350,18 @@ def compiled(program, arguments, weights, cache, **static) -> Compiled:
   )
 
 
-def _dumped(lowered) -> str:
-  """Returns the optimised HLO that the compiler writes beside its work."""
+def _written(lowered) -> tuple[Any, str]:
+  """Returns what was compiled, and its optimised HLO.
+
+  The compiler writes that beside its work: libtpu 0.0.52 cannot print some
+  programs afterwards ("async-update instruction should have 1 operands").
+  """
   with tempfile.TemporaryDirectory() as folder:
-    lowered.compile(
+    done = lowered.compile(
       compiler_options={'xla_dump_to': folder, 'xla_dump_hlo_as_text': True}
     )
     (file,) = pathlib.Path(folder).glob('*.after_optimizations.txt')
-    return file.read_text()
+    return done, file.read_text()
 
 
 def size(tree) -> int:

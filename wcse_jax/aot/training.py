@@ -312,7 +312,7 @@ def _figures(
     'ideal_bytes': round(least),
     'roofline_seconds': max(needed / chip.bf16, least / chip.bandwidth),
   }
-  text = done.text()
+  text = done.text
   if text is None:
     return found
   step = traffic.count(text, mesh.size).outside

@@ -56,12 +56,15 @@ class Layers:
     mesh: where it runs; None for one device.
     keys_last: as in `cache.empty`.
     cache_dtype: of keys and values.
+    gather: whether products gather matrices that are split over `fsdp`
+      themselves; see `products.Split`.
   """
 
   config: model_config.ModelConfig
   mesh: Mesh | None
   keys_last: bool
   cache_dtype: Any
+  gather: bool = False
 
   def block(
     self,
@@ -397,8 +400,12 @@ class Layers:
     A low-rank adapter of the matrix adds its part.
     """
     held, scale = modules.held(module, name)
+    split = None
+    if self.gather:
+      letters = getattr(module, name).get_metadata('letters')
+      split = products.Split(self.mesh, letters.removeprefix('L'))
     out = products.product(
-      x_BTA, held, scale, sharding.platform(self.mesh) == 'cpu'
+      x_BTA, held, scale, sharding.platform(self.mesh) == 'cpu', split
     )
     adapter = getattr(module, f'{name}_lora_a', None)
     if adapter is not None:

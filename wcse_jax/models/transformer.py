@@ -7,6 +7,7 @@ layer is a stack by itself, which runs faster there.  One block function serves
 both.  Source of the choice: docs/design/model.md.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -150,8 +151,19 @@ class Transformer(nnx.Module):
         for kind in set(self.config.layer_kinds)
       }
     return self._sequence(
-      tokens_BT, positions_BT, segments_BT, kernels=kernels, remat=remat
+      tokens_BT,
+      positions_BT,
+      segments_BT,
+      kernels=kernels,
+      remat=remat,
+      gather=self._gathers(tokens_BT.shape[0]),
     )[0]
+
+  def _gathers(self, rows: int) -> bool:
+    """Returns whether products gather their matrices over `fsdp`."""
+    if self.mesh is None or self.mesh.shape['fsdp'] == 1:
+      return False
+    return rows % (self.mesh.shape['data'] * self.mesh.shape['fsdp']) == 0
 
   def prefill(
     self,
@@ -355,8 +367,10 @@ class Transformer(nnx.Module):
     keep: bool = False,
     kernels: Mapping[str, Any] | None = None,
     remat: str = 'none',
+    gather: bool = False,
   ):
     """Returns (final hidden states_BTD, fresh keys and values if to keep)."""
+    work = dataclasses.replace(self._layers, gather=gather)
     segments = None if segments_BT is None else (segments_BT, segments_BT)
 
     def mask(kind):
@@ -382,13 +396,14 @@ class Transformer(nnx.Module):
     shared: layers.Shared = {}
     for stack, _, before in self._zipped(None, prefix):
       x_BTD, parts, shared = self._run_sequence(
-        stack, x_BTD, before, shared, scene, own_BTLC, keep, remat
+        work, stack, x_BTD, before, shared, scene, own_BTLC, keep, remat
       )
       kept.append(parts)
     return self._layers.norm(x_BTD, self.final_norm[...]), kept
 
   def _run_sequence(
     self,
+    work: layers.Layers,
     stack: modules.Stack,
     x_BTD,
     before,
@@ -402,10 +417,10 @@ class Transformer(nnx.Module):
     own = _own_of(stack, own)
 
     def one(block, x_BTD, before, shared, own):
-      attended = self._layers.attend_sequence(
+      attended = work.attend_sequence(
         block, scene[block.layer.kind], before, shared
       )
-      x_BTD, (part, shared) = self._layers.block(block, x_BTD, attended, own)
+      x_BTD, (part, shared) = work.block(block, x_BTD, attended, own)
       return x_BTD, part if keep else {}, shared
 
     def group(blocks, x_BTD, before, shared, own):

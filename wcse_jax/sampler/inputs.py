@@ -49,7 +49,8 @@ class SampleConfig:
     plan_models: `NAME=CHECKPOINT` of the plan's models, where their pilots do
       not say it.
     cap: what all samples of the folder may cost; drawing ends with the shard
-      that reaches it, samples of low index first; 0: no cap.
+      that reaches it, samples of low index first, and of several processes
+      each has an even share; 0: no cap.
     cap_in: the currency of the cap: one of `CAPS`.
     sampler: how tokens are drawn.
   """

@@ -127,7 +127,8 @@ def _sample(
         folder.begin()
       # A part has a name that no writer of an earlier run still uses.
       names = [shard.name for shard in cap.order(missing())]
-      plan = json.dumps([secrets.token_hex(4), names, folder.cost()])
+      before = _cost(folder, architecture) if folder.shards else {}
+      plan = json.dumps([secrets.token_hex(4), names, before])
     run, names, before = json.loads(processes.tell('sample-plan', plan))
     cap.begin(before)
     if replica.number:
@@ -141,27 +142,30 @@ def _sample(
       shardfiles.Shard.parse(name)
       for name in names[replica.number :: replica.count]
     ]
+    drawn: list[str] = []
     if own and not cap.reached:
       if 'model' not in held:
         held['model'] = _load(config, replica.mesh)
       model, tokenizer = held['model']
       try:
         asked = [(shard, _positions(work, shard, cells)) for shard in own]
-        _draw(config, work, model, tokenizer, folder, asked, replica.leads, cap)
+        drawn = _draw(
+          config, work, model, tokenizer, folder, asked, replica.leads, cap
+        )
       except jax.errors.JaxRuntimeError as error:
         memory = 'RESOURCE_EXHAUSTED' in str(error)
         if memory or not replica.mesh.is_multi_process:
           raise
         # As when another process of the mesh is gone.
         raise errors.Stopped(' '.join(str(error).split())) from error
-    processes.meet('sample-drawn')
+    said = processes.meet('sample-drawn', json.dumps(drawn))
     cost = {}
     if processes.first():
+      published = {name for one in said for name in json.loads(one)}
 
       def merged() -> bool:
         folder.merge()
-        # What a cap leaves undone, no one waits for.
-        return bool(config.cap) or not missing()
+        return published <= {shard.name for shard in folder.shards}
 
       # On a file system over a network what others wrote may come late.
       _until(merged, 'all shards of all processes are in sight')
@@ -192,12 +196,14 @@ def _positions(
 
 
 class _Cap:
-  """What this process may still spend, if there is a cap."""
+  """What this process may still spend, if there is a cap: an even share."""
 
   def __init__(self, config: inputs.SampleConfig, replica: sharding.Replica):
     """Raises InputError if the currency does not fit the machine."""
     self._config = config
     self._count = replica.count
+    self._first = not replica.number
+    self._prefixed = True
     self._left = math.inf
     if not config.cap:
       return
@@ -220,13 +226,18 @@ class _Cap:
     return sorted(missing, key=lambda s: (s.first_index, s.first_problem))
 
   def begin(self, before: dict[str, float]) -> None:
-    """Says what all shards have cost so far."""
+    """Says what all shards have cost so far; {} where there are none."""
     if self._config.cap:
       left = self._config.cap - self._price(before)
       self._left = left / self._count
+      self._prefixed = bool(before) or not self._first
 
-  def spend(self, cost: dict[str, float]) -> None:
+  def spend(self, cost: dict[str, float], prefix: dict[str, int]) -> None:
+    """Books a shard; the shared prefix is paid for once, with the first."""
     self._left -= self._price(cost)
+    if not self._prefixed:
+      self._left -= self._price(prefix)
+      self._prefixed = True
 
   @property
   def reached(self) -> bool:
@@ -338,10 +349,13 @@ def _draw(
   missing,
   writes,
   cap,
-) -> None:
+) -> list[str]:
   """Draws shards; each is published as soon as it is whole, if it `writes`.
 
   It ends early where the cap is reached.
+
+  Returns:
+    The names of those that were published.
   """
   ids = inputs.prompt_ids(work, tokenizer, config.chat)
   shape = shapes.Shape.of(ids.values())
@@ -374,6 +388,7 @@ def _draw(
       shard_of[request.problem_id, index] = number
   found: list[dict[tuple[str, int], records.Sample]] = [{} for _ in missing]
   booked, spent = 0.0, 0
+  written: list[str] = []
   # Of several processes the first one shows how far its own share is.
   with (
     open(os.devnull, 'w') as nowhere,
@@ -402,8 +417,9 @@ def _draw(
         spent += cost['flops']
         if writes:
           folder.write(missing[number][0], rows, cost)
+          written.append(missing[number][0].name)
         found[number] = {}
-        cap.spend(cost)
+        cap.spend(cost, inputs.prefix(model.config, rows[0]))
         if cap.reached:
           break
       progress.update(
@@ -413,3 +429,4 @@ def _draw(
         flops=float(spent),
         chip_s=sampler.device_seconds * chips,
       )
+  return written

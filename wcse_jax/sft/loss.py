@@ -16,6 +16,7 @@ Source: the gradient beside the loss: Liger kernel, arXiv:2410.10989, section
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -153,7 +154,7 @@ def _local(
   V = table_VD.shape[0]
   x_MD = x_BTD.reshape(B * T, D)
   first = jax.lax.axis_index('tensor') * V if meshed else 0
-  size = V if parts == 1 else _divisor(V, _WORDS)
+  size = V if parts == 1 else _divisor(V, _most_words(head, B * T))
   tokens = _Tokens.of(head, labels_BT, weights_BT, size, meshed)
 
   def words(block) -> _Words:
@@ -420,6 +421,17 @@ def _scattered(d_table_WD):
   return jax.lax.psum_scatter(
     d_table_WD.T, 'fsdp', scatter_dimension=0, tiled=True
   ).T
+
+
+def _most_words(head: Head, M: int) -> int:
+  """Returns how many words a block should have.
+
+  A block's hidden slopes go to memory and back once a block, the table's once a
+  chunk: least is moved where both have as many rows.  Where all tokens fit into
+  a chunk, the blocks may be larger.
+  """
+  room = head.room // 4
+  return max(math.isqrt(room), min(_WORDS, room // M))
 
 
 def _divisor(number: int, most: int) -> int:
