@@ -207,6 +207,8 @@ ROWS = [
   ('gemma2-9b', 0),
   ('gemma2-27b', 16),
 ]
+# Rows of a chip, where 4 do not fit.
+FEW = {('gemma2-9b', 'v5e'): 2, ('gemma2-27b', 'v5e'): 2}
 
 
 @pytest.mark.slow
@@ -214,13 +216,13 @@ ROWS = [
 @pytest.mark.parametrize('topology', ['v5e:4x4', 'v6e:4x4', 'v5p:2x2x4'])
 def test_rows_of_the_table(model, rank, topology):
   pytest.importorskip('libtpu')
-  chips = slices.parse(topology).chips
+  pieces = slices.parse(topology)
   found = aot.compile(
     aot.CompileConfig(
       model=model,
       program='train',
       topology=topology,
-      batch_size=2 * chips,
+      batch_size=FEW.get((model, pieces.chip.name), 4) * pieces.chips,
       max_length=2048,
       lora=settings.LoraConfig(rank=rank),
       remat='full',
