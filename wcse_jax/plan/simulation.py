@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from wcse_jax.metrics import chances
 from wcse_jax.plan import allocation, curves, joint, pairs, policies
 
 
@@ -66,6 +67,12 @@ class Shape:
   deviation: float
   never: float = 0.0
   normal: bool = True
+
+  @property
+  def reading(self) -> str:
+    """Returns the label of the reading that is right."""
+    family = 'logit-normal' if self.normal else 'beta'
+    return curves.label(chances.Reading(family, bool(self.never), False))
 
   def p(self, random: np.random.Generator, count: int) -> Array:
     if self.normal:
@@ -140,7 +147,10 @@ def gaps(name: str, rho: float, draws: int, seed: int) -> list[list[float]]:
 
 
 def shapes(number: int, samples: int, draws: int, seed: int) -> list[float]:
-  """Returns coverage@100: the planner's, the plug-in's, and the spread."""
+  """Returns coverage@100: the planner's, the plug-in's, the spread.
+
+  Then the planner's interval, and the fit of the true shape.
+  """
   random = np.random.default_rng([seed, number, samples])
   right_1Q = random.binomial(samples, SHAPES[number].p(random, PROBLEMS))[None]
   one = curves.Pilot(('model',), np.full(right_1Q.shape, samples), right_1Q)
@@ -155,6 +165,7 @@ def shapes(number: int, samples: int, draws: int, seed: int) -> list[float]:
     float(high),
     interval['low'],
     interval['high'],
+    float(found.each(0, 100)[SHAPES[number].reading][0, 0]),
   ]
 
 
@@ -334,13 +345,14 @@ def summary_gaps(
   return found
 
 
-def summary_shapes(number: int, samples: int, rows_P6: Array) -> dict[str, Any]:
+def summary_shapes(number: int, samples: int, rows_P7: Array) -> dict[str, Any]:
   random = np.random.default_rng(99)
   p = SHAPES[number].p(random, 2_000_000)
   true = float(np.mean(1 - (1 - p) ** 100))
-  value_P, plug_P, low_P, high_P, *ends = rows_P6.T
-  error, plug = (
-    float(np.sqrt(np.mean((x - true) ** 2))) for x in (value_P, plug_P)
+  value_P, plug_P, low_P, high_P, *ends, reference_P = rows_P7.T
+  error, plug, reference = (
+    float(np.sqrt(np.mean((x - true) ** 2)))
+    for x in (value_P, plug_P, reference_P)
   )
   return {
     'shape': SHAPES[number].name,
@@ -349,6 +361,7 @@ def summary_shapes(number: int, samples: int, rows_P6: Array) -> dict[str, Any]:
     'error': error,
     'plug_in_error': plug,
     'ratio': error / plug,
+    'reference_ratio': reference / plug,
     'spread_holds': float(np.mean((low_P <= true) & (true <= high_P))),
     'interval_holds': float(np.mean((ends[0] <= true) & (true <= ends[1]))),
     'spread_width': float(np.mean(high_P - low_P)),
