@@ -41,6 +41,45 @@ _FLAGS = (
   '--use-mock-keychain',
   '--remote-debugging-pipe',
 )
+# How a page looks: its width, what has no name, is too faint or too small.
+LOOK = """(() => {
+  const rgb = colour => colour.match(/[\\d.]+/g).slice(0, 3).map(Number);
+  const light = colour => {
+    const [r, g, b] = rgb(colour).map(v => v / 255).map(
+      v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = element => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = getComputedStyle(at).backgroundColor;
+      if (colour !== 'rgba(0, 0, 0, 0)') return colour;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  const faint = [], small = [], unnamed = [];
+  for (const element of document.querySelectorAll('body *')) {
+    if (!element.checkVisibility() || element.closest('.unseen')) continue;
+    if (element.matches('script, noscript, progress')) continue;
+    const text = [...element.childNodes].some(
+      node => node.nodeType === 3 && node.data.trim());
+    if (text && !element.closest(':disabled')) {
+      const [low, high] = [
+        light(getComputedStyle(element).color), light(ground(element)),
+      ].sort((a, b) => a - b);
+      const ratio = (high + 0.05) / (low + 0.05);
+      if (ratio < 4.5) faint.push([element.outerHTML.slice(0, 80), ratio]);
+    }
+    if (element.matches('button, textarea')) {
+      const box = element.getBoundingClientRect();
+      if (box.height < 36 || box.width < 36)
+        small.push([element.textContent, box.width, box.height]);
+      const name = element.ariaLabel || element.textContent.trim()
+        || element.labels?.[0]?.textContent.trim();
+      if (!name) unnamed.push(element.outerHTML);
+    }
+  }
+  return {scroll: document.documentElement.scrollWidth, faint, small, unnamed};
+})()"""
 _KEYS = {
   'Escape': (27, ''),
   'Enter': (13, '\r'),

@@ -30,7 +30,7 @@ from wcse_jax import (
 from wcse_jax import selection as selections
 from wcse_jax.metrics import measure
 from wcse_jax.plan import curves
-from wcse_jax.report import html
+from wcse_jax.report import html, samplepages
 from wcse_jax.sampler import inputs
 from wcse_jax.sampler import run as sampling
 from wcse_jax.sampler import settings as sampler_settings
@@ -195,7 +195,8 @@ class Study:
     config: validated.
     workdir: the run folder.
     matches: budget name -> (SE samples, `budget.Match`).
-    problems: the training problems that are sampled.
+    placed: (position, problem) of the training problems that are sampled.
+    problems: the same without their positions.
     overlap: what they have in common with the test problems.
     trained: those of them that are trained on.
   """
@@ -222,15 +223,13 @@ class Study:
         ('high', config.budget_high),
       )
     }
-    self.problems = [
-      problem
-      for _, problem in base.select(
-        self.task,
-        'train',
-        limit=config.problems,
-        validation_size=config.validation_size,
-      )
-    ]
+    self.placed = base.select(
+      self.task,
+      'train',
+      limit=config.problems,
+      validation_size=config.validation_size,
+    )
+    self.problems = [problem for _, problem in self.placed]
     tested = base.select(self.task, 'test', limit=config.test_problems)
     self.overlap = contamination.overlap(
       self.problems, [problem for _, problem in tested]
@@ -483,10 +482,23 @@ class Study:
     self._evaluate(model, path, run.key, evaluator)
 
   def report(self, graded: dict[str, arm_data.Graded]) -> dict[str, Any]:
-    """Writes `results.json` and `report/index.html`; returns the results."""
+    """Writes `results.json` and `report/`; returns the results."""
+    folder = storage.join(self.workdir, 'report')
+    shown = samplepages.write(
+      self.placed,
+      samplepages.sources(
+        self.workdir,
+        {
+          role: inputs.model_name(getattr(self.config, role))
+          for role in ('wc', 'se')
+        },
+      ),
+      storage.join(folder, 'samples'),
+    )
     results = shardfiles.plain(findings.collect(self, graded))
+    results['samples_shown'] = shown
     storage.publish_json(storage.join(self.workdir, 'results.json'), results)
-    html.write(results, storage.join(self.workdir, 'report'))
+    html.write(results, folder)
     return results
 
   def _evaluator(self) -> evaluate.Evaluator:

@@ -7,6 +7,7 @@ import json
 import re
 
 import browser
+import hostile
 import pytest
 
 from wcse_jax import audits, storage
@@ -14,44 +15,6 @@ from wcse_jax.report import auditpage
 
 
 CODE = '0123456789abcdef'
-# Each would set `pwned`, load something or change the page, were it markup.
-HOSTILE = [
-  '<script>pwned = 1</script>',
-  '</script><script>pwned = 1</script>',
-  '</script><!--<script>',
-  '</style><script>pwned = 1</script>',
-  '</title><script>pwned = 1</script>',
-  '</textarea><script>pwned = 1</script>',
-  '</div></div></article></main><script>pwned = 1</script>',
-  '<img src=x onerror=pwned=1>',
-  '<img src=https://example.org/x.png>',
-  '<svg onload=pwned=1><animate onbegin=pwned=1>',
-  '<svg><style><img src=x onerror=pwned=1></style></svg>',
-  '<math><mtext><table><mglyph><style><img src=x onerror=pwned=1>',
-  '"><script>pwned = 1</script>',
-  "' onmouseover='pwned = 1",
-  '" autofocus onfocus="pwned = 1',
-  '<iframe srcdoc="<script>parent.pwned = 1</script>"></iframe>',
-  '<iframe src="javascript:parent.pwned = 1"></iframe>',
-  '<object data="data:text/html,<script>pwned = 1</script>"></object>',
-  '<a href="javascript:pwned = 1">press me</a>',
-  '<form action="https://example.org"><button>Sound</button></form>',
-  '<details open ontoggle=pwned=1>',
-  '<link rel=stylesheet href=https://example.org/x.css>',
-  '<meta http-equiv=refresh content="0;url=https://example.org">',
-  '<base href="https://example.org/">',
-  '<style>* { display: none }</style>',
-  '<template><script>pwned = 1</script></template>',
-  '<noscript><p title="</noscript><img src=x onerror=pwned=1>">',
-  '<!-- not closed',
-  '--><b>bold</b>',
-  '<![CDATA[<b>x</b>]]>',
-  '&lt;b&gt; &amp; &#60;script&#62; &notanentity; &copy',
-  '${pwned = 1} {{pwned = 1}} \\u003cb\\u003e \\"}];pwned=1;//',
-  '\u202eright to left\u202c <b>',
-  '\u2028pwned = 1\u2029',
-  '\n<b>a line before</b>\n',
-]
 NOTES = [
   '=HYPERLINK("x")',
   'step 2: "48" is wrong,\nsee; there',
@@ -95,12 +58,6 @@ def table_of(data):
   return {row.digest: (row.verdict, row.note) for row in rows}
 
 
-@pytest.fixture(scope='module')
-def chromium(tmp_path_factory):
-  with browser.chromium(tmp_path_factory.mktemp('chromium')) as found:
-    yield found
-
-
 class _Tags(html.parser.HTMLParser):
   def __init__(self, source):
     super().__init__(convert_charrefs=True)
@@ -133,16 +90,16 @@ def test_page_loads_nothing_and_runs_one_script():
   assert set(rules.values()) == {"'none'"}
 
 
-@pytest.mark.parametrize('text', HOSTILE)
+@pytest.mark.parametrize('text', hostile.TEXTS)
 def test_hostile_text_adds_no_tag(text):
-  hostile = _Tags(auditpage.render(items_of([text]), {}, code=CODE, model=text))
+  acting = _Tags(auditpage.render(items_of([text]), {}, code=CODE, model=text))
   plain = _Tags(auditpage.render(items_of(['x']), {}, code=CODE, model='x'))
-  for found in (hostile, plain):
+  for found in (acting, plain):
     assert [t for t, _ in found.tags].count('article') == 1
-  assert hostile.tags == plain.tags
-  assert ''.join(hostile.texts).count(text) >= 8
-  assert [t for t in hostile.texts if t.startswith('{')] != []
-  [data] = [t for t in hostile.texts if t.startswith('{"key"')]
+  assert acting.tags == plain.tags
+  assert ''.join(acting.texts).count(text) >= 8
+  assert [t for t in acting.texts if t.startswith('{')] != []
+  [data] = [t for t in acting.texts if t.startswith('{"key"')]
   assert not re.search('[<>&]', data)
 
 
@@ -283,7 +240,7 @@ def test_a_browser_that_keeps_nothing_says_so_and_works(chromium, tmp_path):
 
 
 def test_hostile_text_runs_nothing(chromium, tmp_path):
-  items = items_of(HOSTILE)
+  items = items_of(hostile.TEXTS)
   given = {item.digest: ('sound', item.text) for item in items}
   page = chromium.page(width=1200, height=800)
   page.before_load("""
@@ -291,7 +248,7 @@ def test_hostile_text_runs_nothing(chromium, tmp_path):
     document.addEventListener('securitypolicyviolation', event =>
       blocked.push(event.violatedDirective + ' ' + event.sample));
   """)
-  path = write(tmp_path, items, given, model=HOSTILE[0])
+  path = write(tmp_path, items, given, model=hostile.TEXTS[0])
   page.open(path)
   for _ in items:
     page.press('n')
@@ -307,11 +264,11 @@ def test_hostile_text_runs_nothing(chromium, tmp_path):
   shown = page.evaluate(
     '[...document.querySelectorAll(".solution")].map(box => box.textContent)'
   )
-  assert shown == HOSTILE
+  assert shown == hostile.TEXTS
   notes = page.evaluate(
     '[...document.querySelectorAll("textarea")].map(box => box.value)'
   )
-  assert notes == HOSTILE
+  assert notes == hostile.TEXTS
   assert page.evaluate('pwned') == 0
   assert page.evaluate('blocked') == []
   assert (page.violations, page.errors, page.dialogs) == ([], [], [])
@@ -319,7 +276,7 @@ def test_hostile_text_runs_nothing(chromium, tmp_path):
   _, data = page.download(lambda: page.click('#save'), tmp_path / 'got')
   rows = audits.parse(data, 'download.csv')
   audits.check(rows, {item.digest: item for item in items}, 'download.csv')
-  assert [row.note for row in rows] == HOSTILE
+  assert [row.note for row in rows] == hostile.TEXTS
 
 
 def test_the_policy_would_block_what_slips_through(chromium, tmp_path):
@@ -345,7 +302,11 @@ def test_page_fits_phones_and_desks_and_can_be_read(chromium, tmp_path, scheme):
       width=width, height=800, mobile=width < 600, scheme=scheme
     )
     page.open(path)
-    found = page.evaluate(_LOOK)
+    page.evaluate(
+      'document.querySelector("#map details").open = true;'
+      'document.querySelector("[data-verdict=unsure]").click();'
+    )
+    found = page.evaluate(browser.LOOK)
     assert found['scroll'] <= width
     assert found['unnamed'] == []
     # WCAG 2.2: contrast of text (1.4.3), size of targets (2.5.8).
@@ -361,52 +322,17 @@ def test_page_fits_phones_and_desks_and_can_be_read(chromium, tmp_path, scheme):
     assert box['bottom'] <= 800
 
 
-_LOOK = """(() => {
-  const rgb = colour => colour.match(/[\\d.]+/g).slice(0, 3).map(Number);
-  const light = colour => {
-    const [r, g, b] = rgb(colour).map(v => v / 255).map(
-      v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const ground = element => {
-    for (let at = element; at; at = at.parentElement) {
-      const colour = getComputedStyle(at).backgroundColor;
-      if (colour !== 'rgba(0, 0, 0, 0)') return colour;
-    }
-    return 'rgb(255, 255, 255)';
-  };
-  const faint = [], small = [], unnamed = [];
-  document.querySelector('#map details').open = true;
-  document.querySelector('[data-verdict=unsure]').click();
-  for (const element of document.querySelectorAll('body *')) {
-    if (!element.checkVisibility() || element.closest('.unseen')) continue;
-    if (element.matches('script, noscript, progress')) continue;
-    const text = [...element.childNodes].some(
-      node => node.nodeType === 3 && node.data.trim());
-    if (text && !element.closest(':disabled')) {
-      const [low, high] = [
-        light(getComputedStyle(element).color), light(ground(element)),
-      ].sort((a, b) => a - b);
-      const ratio = (high + 0.05) / (low + 0.05);
-      if (ratio < 4.5) faint.push([element.outerHTML.slice(0, 80), ratio]);
-    }
-    if (element.matches('button, textarea')) {
-      const box = element.getBoundingClientRect();
-      if (box.height < 36 || box.width < 36)
-        small.push([element.textContent, box.width, box.height]);
-      const name = element.ariaLabel || element.textContent.trim()
-        || element.labels?.[0]?.textContent.trim();
-      if (!name) unnamed.push(element.outerHTML);
-    }
-  }
-  return {scroll: document.documentElement.scrollWidth, faint, small, unnamed};
-})()"""
-
-
 def test_cells_are_risky_in_the_page_as_in_the_table(chromium, tmp_path):
   texts = [
     prefix + text
-    for text in (*HOSTILE, *NOTES, *'=+-@\t\r\n0159a', '0012', '1/2', '1e5')
+    for text in (
+      *hostile.TEXTS,
+      *NOTES,
+      *'=+-@\t\r\n0159a',
+      '0012',
+      '1/2',
+      '1e5',
+    )
     for prefix in ('', "'", ' ', '\u00a0', '\uff1d', 'jan ', 'TRUE', 'x')
   ]
   page = chromium.page()

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import browser
 import pytest
 
 
@@ -466,3 +467,9 @@ def results() -> dict[str, Any]:
     },
     'notes': ['The tiny models were trained from the same kind of problem.'],
   }
+
+
+@pytest.fixture(scope='session')
+def chromium(tmp_path_factory):
+  with browser.chromium(tmp_path_factory.mktemp('chromium')) as found:
+    yield found

@@ -373,3 +373,10 @@ def test_page_lays_out_on_a_phone_and_a_desk(results, tmp_path):
     assert found['outside'] == []
     assert found['crossing'] == []
   assert layouts[0]['scrollers'] > 0
+
+
+def test_the_sample_browser_is_linked_where_there_is_one(results):
+  assert 'samples/index.html' not in page.render(results)
+  found = page.render(results | {'samples_shown': 98_304})
+  assert 'href="samples/index.html"' in found
+  assert 'All 98,304 samples' in found

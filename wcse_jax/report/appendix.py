@@ -59,6 +59,7 @@ def cost(results: names.Results) -> markup.Html:
 def examples(results: names.Results) -> markup.Html:
   """Returns a few problems with what the models wrote."""
   found = [example for example in results.get('examples') or [] if example]
+  shown = results.get('samples_shown')
   if not found:
     return markup.absent('Examples')
   return markup.join(
@@ -68,6 +69,16 @@ def examples(results: names.Results) -> markup.Html:
       'wrong reasoning.',
       class_='lead',
     ),
+    markup.tag(
+      'p',
+      markup.tag(
+        'a',
+        f'All {text.count(shown)} samples, problem by problem',
+        href='samples/index.html',
+      ),
+    )
+    if shown
+    else None,
     [_example(example) for example in found],
   )
 

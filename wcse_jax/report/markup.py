@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from wcse_jax.report import text
 
 
-_VOID = frozenset({'meta', 'br'})
+_VOID = frozenset({'meta', 'br', 'input'})
 
 
 class Html(str):
