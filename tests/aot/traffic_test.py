@@ -312,3 +312,57 @@ def test_branches_cost_as_the_dearest():
   }
   """)
   assert traffic.count(text).outside.bytes == 8 * MIB
+
+
+_GOES_ON = """
+HloModule m
+
+%start (p: bf16[1024,1024]) -> (bf16[1024,1024], bf16[4096,1024], u32[]) {
+  %p = bf16[1024,1024]{1,0} parameter(0)
+  %all = bf16[4096,1024]{1,0} all-gather(%p), dimensions={0}, replica_groups={{0,1,2,3}}, backend_config={"async_collective_fusion_config":{}}
+  ROOT %s = (bf16[1024,1024]{1,0}, bf16[4096,1024]{1,0}, u32[]{:S(2)}) custom-call(%all), custom_call_target="AsyncCollectiveStart"
+}
+
+%step (x: bf16[1024,1024], y: bf16[1024,1024], p: bf16[1024,1024], q: bf16[4096,1024], f: u32[]) -> (bf16[1024,1024], bf16[1024,1024], bf16[4096,1024], u32[]) {
+  %x = bf16[1024,1024]{1,0} parameter(0)
+  %y = bf16[1024,1024]{1,0} parameter(1)
+  %p = bf16[1024,1024]{1,0} parameter(2)
+  %q = bf16[4096,1024]{1,0} parameter(3)
+  %f = u32[]{:S(2)} parameter(4)
+  %z = bf16[1024,1024]{1,0} add(%x, %y)
+  %all = bf16[4096,1024]{1,0} all-gather(%p), dimensions={0}, replica_groups={{0,1,2,3}}, backend_config={"async_collective_fusion_config":{}}
+  ROOT %t = (bf16[1024,1024]{1,0}, bf16[1024,1024]{1,0}, bf16[4096,1024]{1,0}, u32[]{:S(2)}) tuple(%z, %p, %all, %f)
+}
+
+%done (p: bf16[1024,1024], q: bf16[4096,1024], f: u32[]) -> bf16[4096,1024] {
+  %p = bf16[1024,1024]{1,0} parameter(0)
+  %q = bf16[4096,1024]{1,0} parameter(1)
+  %f = u32[]{:S(2)} parameter(2)
+  %all = bf16[4096,1024]{1,0} all-gather(%p), dimensions={0}, replica_groups={{0,1,2,3}}, backend_config={"async_collective_fusion_config":{}}
+  ROOT %d = bf16[4096,1024]{1,0} custom-call(%p, %q, %all, %f), custom_call_target="AsyncCollectiveDone"
+}
+
+ENTRY %main (w: bf16[1024,1024], x: bf16[1024,1024], y: bf16[1024,1024]) -> bf16[4096,1024] {
+  %w = bf16[1024,1024]{1,0} parameter(0)
+  %x = bf16[1024,1024]{1,0} parameter(1)
+  %y = bf16[1024,1024]{1,0} parameter(2)
+  %s = (bf16[1024,1024]{1,0}, bf16[4096,1024]{1,0}, u32[]{:S(2)}) fusion(%w), kind=kCustom, calls=%start
+  %p = bf16[1024,1024]{1,0} get-tuple-element(%s), index=0
+  %q = bf16[4096,1024]{1,0} get-tuple-element(%s), index=1
+  %f = u32[]{:S(2)} get-tuple-element(%s), index=2
+  %t = (bf16[1024,1024]{1,0}, bf16[1024,1024]{1,0}, bf16[4096,1024]{1,0}, u32[]{:S(2)}) fusion(%x, %y, %p, %q, %f), kind=kCustom, calls=%step
+  %a = bf16[1024,1024]{1,0} get-tuple-element(%t), index=1
+  %b = bf16[4096,1024]{1,0} get-tuple-element(%t), index=2
+  %c = u32[]{:S(2)} get-tuple-element(%t), index=3
+  ROOT %d = bf16[4096,1024]{1,0} fusion(%a, %b, %c), kind=kCustom, calls=%done
+}
+"""
+
+
+def test_a_collective_beside_other_work_counts_once():
+  found = traffic.count(_GOES_ON, 4).outside
+  (exchange,) = found.collectives()
+  assert (exchange.kind, exchange.count) == ('all-gather', 1)
+  assert exchange.bytes == 8 * MIB
+  # A quarter is read and all of it written; the addition moves three.
+  assert found.bytes == (2 + 8 + 3 * 2) * MIB

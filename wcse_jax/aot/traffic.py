@@ -12,6 +12,10 @@ and of every instruction
 Inside a fusion nothing but its parameters and its result is memory.  A buffer
 whose layout has another memory space than 0 is not in HBM.  A Pallas kernel
 counts as its own cost estimate says.
+
+A collective may be fused into the work that goes on meanwhile: one fusion
+starts it, others do a part of it beside work of their own, the last one ends
+it.  It counts where it starts; what the others only pass on is not moved.
 """
 
 import collections
@@ -50,6 +54,8 @@ _FREE = frozenset(
 )
 # Custom calls that only name memory.
 _FREE_CALLS = frozenset(('ConcatBitcast', 'AllocateBuffer', 'SliceId'))
+# A collective that goes on beside other work: its beginning, and its parts.
+_STARTS, _PARTS = 'AsyncCollectiveStart', 'async_collective_fusion_config'
 # Take of each operand the elements at the places that are asked of them.
 _ELEMENTWISE = frozenset(
   (
@@ -224,14 +230,7 @@ class _Counter:
     if i.opcode.endswith('-done'):
       kind = ''
     if kind in collectives.KINDS:
-      group = collectives.group(i.attributes, self._devices)
-      sizes = [leaf.padded for leaf in i.leaves]
-      if kind == 'reduce-scatter':
-        sizes = [a.padded for a in self._operands(home, i)]
-      started = i.opcode.endswith('-start') and kind != 'all-reduce'
-      size = max(sizes) if started else sum(sizes)
-      if len(group) > 1:
-        found.exchanges[kind, size, group] += 1
+      self._exchange(i, self._operands(home, i), kind, found)
     if moved:
       found.bytes += moved
       arrays = [*i.leaves, *self._operands(home, i)]
@@ -279,6 +278,9 @@ class _Counter:
   def _fusion(self, i: hlo.Instruction, operands, found: Traffic) -> float:
     inside = self._module.computations[i.called('calls')]
     self._products(inside, found)
+    goes_on = any(map(_goes_on, inside.instructions.values()))
+    if goes_on and inside.root.opcode == 'custom-call':
+      return self._starts(inside, found)
     total = 0.0
     for number, parameter in inside.parameters.items():
       if number < len(operands) and operands[number].bytes:
@@ -288,6 +290,30 @@ class _Counter:
     for leaf, share in zip(i.leaves, written, strict=True):
       total += share * leaf.bytes
     return total
+
+  def _starts(self, inside: hlo.Computation, found: Traffic) -> float:
+    """Adds a collective, if this starts it; returns what it moves."""
+    if inside.root.text('custom_call_target').strip('"') != _STARTS:
+      return 0.0
+    moved = 0.0
+    for one in inside.instructions.values():
+      if _goes_on(one):
+        operands = self._operands(inside, one)
+        self._exchange(one, operands, one.opcode, found)
+        moved += sum(a.bytes for a in operands)
+    # Where the results are says the root: what it takes, what is made, flags.
+    return moved + sum(a.bytes for a in inside.root.leaves[1:])
+
+  def _exchange(self, i, operands, kind: str, found: Traffic) -> None:
+    """Adds what a collective sends."""
+    group = collectives.group(i.attributes, self._devices)
+    sizes = [leaf.padded for leaf in i.leaves]
+    if kind == 'reduce-scatter':
+      sizes = [a.padded for a in operands]
+    started = i.opcode.endswith('-start') and kind != 'all-reduce'
+    size = max(sizes) if started else sum(sizes)
+    if len(group) > 1:
+      found.exchanges[kind, size, group] += 1
 
   def _custom_call(self, i, read: float, found: Traffic) -> float:
     target = i.text('custom_call_target').strip('"')
@@ -309,6 +335,11 @@ class _Counter:
       first = user.operands[0] == i.name
       if user.opcode in _CUTS and first:
         cut += user.leaves[0].elements / max(1, i.leaves[0].elements)
+      elif _goes_on(user) or (
+        i.opcode == 'parameter' and user.root and user.opcode == 'tuple'
+      ):
+        # Passed on as it is.
+        whole = max(whole, 0.0)
       elif user.opcode in _PUTS and first and _ends(home, user):
         # Updated in place: what stays is not read.
         whole = max(whole, 0.0)
@@ -343,8 +374,9 @@ class _Counter:
     if i.opcode == 'fusion':
       inside = self._module.computations[i.called('calls')]
       return self._written(inside, inside.root)
-    if i.opcode == 'get-tuple-element':
-      return [1.0]
+    if i.opcode == 'parameter' or _goes_on(i):
+      # Passed on as it is.
+      return [0.0] * len(i.leaves)
     return [1.0] * len(i.leaves)
 
   def _products(self, home: hlo.Computation, found: Traffic) -> None:
@@ -436,6 +468,11 @@ _NAMED_BRANCHES = re.compile(
   r'branch_computations=\{([^}]*)\}|'
   r'(?:true|false)_computation=(%[\w.\-]+)'
 )
+
+
+def _goes_on(i: hlo.Instruction) -> bool:
+  """Returns whether this is a collective that goes on beside other work."""
+  return i.opcode in collectives.KINDS and _PARTS in i.attributes
 
 
 def _part(piece: hlo.Array, whole: hlo.Array) -> float:
