@@ -341,16 +341,7 @@ def run(config: ProxiesConfig, workdir: str) -> dict[str, Any]:
       study; nothing is written before that.
   """
   study = Proxies(config, workdir)
-  path = storage.join(workdir, shardfiles.MANIFEST)
-  mark = shardfiles.plain(study.fingerprint())
-  if storage.exists(path):
-    differences = shardfiles.fingerprint_difference(
-      mark, storage.read_json(path)['fingerprint']
-    )
-    if differences:
-      raise errors.InputError(
-        f'{workdir}: holds another study: {"; ".join(differences)}.'
-      )
+  shardfiles.check_owner(workdir, study.fingerprint(), 'study')
   with runlog.writing(workdir, dataclasses.asdict(config)):
-    storage.publish_json(path, {'fingerprint': mark})
+    shardfiles.claim(workdir, study.fingerprint())
     return study.execute()

@@ -355,6 +355,29 @@ def fingerprint_difference(
 _ABSENT = object()
 
 
+def check_owner(
+  workdir: str, fingerprint: Mapping[str, Any], what: str
+) -> None:
+  """Raises InputError if a run folder holds another of `what`, as `study`."""
+  path = storage.join(workdir, MANIFEST)
+  if not storage.exists(path):
+    return
+  differences = fingerprint_difference(
+    plain(fingerprint), storage.read_json(path)['fingerprint']
+  )
+  if differences:
+    raise errors.InputError(
+      f'{workdir}: holds another {what}: {"; ".join(differences)}.'
+    )
+
+
+def claim(workdir: str, fingerprint: Mapping[str, Any]) -> None:
+  """Writes whose run folder it is, for `check_owner`."""
+  storage.publish_json(
+    storage.join(workdir, MANIFEST), {'fingerprint': plain(fingerprint)}
+  )
+
+
 def _difference(want: Any, have: Any, prefix: str) -> list[str]:
   if isinstance(want, dict) and isinstance(have, dict):
     found = []

@@ -296,23 +296,7 @@ class Study:
 
   def check(self) -> None:
     """Raises InputError if the run folder holds another study."""
-    path = storage.join(self.workdir, shardfiles.MANIFEST)
-    if storage.exists(path):
-      differences = shardfiles.fingerprint_difference(
-        shardfiles.plain(self.fingerprint()),
-        storage.read_json(path)['fingerprint'],
-      )
-      if differences:
-        raise errors.InputError(
-          f'{self.workdir}: holds another study: {"; ".join(differences)}.'
-        )
-
-  def claim(self) -> None:
-    """Writes the study's fingerprint into its folder."""
-    path = storage.join(self.workdir, shardfiles.MANIFEST)
-    storage.publish_json(
-      path, {'fingerprint': shardfiles.plain(self.fingerprint())}
-    )
+    shardfiles.check_owner(self.workdir, self.fingerprint(), 'study')
 
   def described(self) -> dict[str, Any]:
     """Returns the configuration as JSON values."""
@@ -547,7 +531,7 @@ def run(config: StudyConfig, workdir: str) -> dict[str, Any]:
   study = Study(config, workdir)
   study.check()
   with runlog.writing(workdir, study.described()):
-    study.claim()
+    shardfiles.claim(workdir, study.fingerprint())
     return study.execute()
 
 
