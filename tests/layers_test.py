@@ -31,7 +31,7 @@ ROWS = (
   ('arms', 'pretrain'),
   ('report',),
   ('outcome', 'audit'),
-  ('findings',),
+  ('findings', 'study_plan'),
   ('study', 'proxies'),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
