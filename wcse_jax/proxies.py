@@ -30,6 +30,7 @@ from wcse_jax import (
   shardfiles,
   sharding,
   storage,
+  study_plan,
   tasks,
 )
 from wcse_jax.metrics import measure
@@ -249,16 +250,11 @@ class Proxies:
   def _pilot(self, graded: Mapping[str, arm_data.Graded]) -> curves.Pilot:
     c = self.config
     drawn_Q = pilots.part(len(self.problems), c.pilot_problems, c.seed)
-    found = [
+    tables = [
       graded[role].table.of_problems(drawn_Q).restrict(0, c.pilot_samples)
       for role in ROLES
     ]
-    pilot, _ = pilots.usable(
-      ROLES,
-      np.stack([one.n_Q for one in found]),
-      np.stack([one.right_Q for one in found]),
-    )
-    return pilot
+    return study_plan.counted(ROLES, tables)[0]
 
   def student(
     self,

@@ -1,13 +1,23 @@
 """A study's plan: what a pilot of its samples says, and following it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from wcse_jax import arms as arm_data
 from wcse_jax import follow, runlog, storage
-from wcse_jax.plan import allocation, costs, given, pilots, planner, settings
+from wcse_jax.metrics import measure
+from wcse_jax.plan import (
+  allocation,
+  costs,
+  curves,
+  given,
+  pilots,
+  planner,
+  settings,
+)
 from wcse_jax.sampler import inputs
 
 
@@ -47,11 +57,7 @@ def plan(study, graded: Mapping[str, arm_data.Graded]) -> None:
     graded[role].table.of_problems(drawn_Q).restrict(0, c.pilot_samples)
     for role in ROLES
   ]
-  pilot, kept_Q = pilots.usable(
-    names,
-    np.stack([table.n_Q for table in tables]),
-    np.stack([table.right_Q for table in tables]),
-  )
+  pilot, kept_Q = counted(names, tables)
   told = given.Given(
     pilot=pilot,
     levels=tuple(np.array(tables[0].levels, object)[kept_Q]),
@@ -70,6 +76,21 @@ def plan(study, graded: Mapping[str, arm_data.Graded]) -> None:
     ),
   )
   storage.publish_json(path, planner.decide(asked, told))
+
+
+def counted(
+  names: Sequence[str], tables: Sequence[measure.Table]
+) -> tuple[curves.Pilot, npt.NDArray[np.bool_]]:
+  """Returns `pilots.usable` of tables of the same problems.
+
+  Raises:
+    InputError: if most samples could not be graded.
+  """
+  return pilots.usable(
+    names,
+    np.stack([table.n_Q for table in tables]),
+    np.stack([table.right_Q for table in tables]),
+  )
 
 
 def follow_it(study) -> None:

@@ -5,7 +5,6 @@ Texts of the study stand in it as text, and once more as data for the CSV that
 it gives back.
 """
 
-import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -93,19 +92,7 @@ def render(
     ),
     markup.tag('script', markup.raw(auditscript.SCRIPT)),
   )
-  head = markup.tag(
-    'head',
-    markup.tag('meta', charset='utf-8'),
-    markup.tag('meta', http_equiv='Content-Security-Policy', content=policy()),
-    markup.tag('meta', name='referrer', content='no-referrer'),
-    markup.tag(
-      'meta', name='viewport', content='width=device-width, initial-scale=1'
-    ),
-    markup.tag('meta', name='color-scheme', content='light dark'),
-    markup.tag('title', title),
-    markup.tag('style', markup.raw(_SHEET)),
-  )
-  return f'<!doctype html>\n{markup.tag("html", head, body, lang="en")}\n'
+  return markup.document(title, body, _SHEET, policy())
 
 
 def policy() -> str:
@@ -114,16 +101,11 @@ def policy() -> str:
   The script cannot make markup from text either (trusted types).
   """
   return (
-    f"default-src 'none'; style-src {_hashed(_SHEET)}; "
-    f"script-src {_hashed(auditscript.SCRIPT)}; base-uri 'none'; "
+    f"default-src 'none'; style-src {markup.hashed(_SHEET)}; "
+    f"script-src {markup.hashed(auditscript.SCRIPT)}; base-uri 'none'; "
     "form-action 'none'; require-trusted-types-for 'script'; "
     "trusted-types 'none'"
   )
-
-
-def _hashed(source: str) -> str:
-  digest = hashlib.sha256(source.encode('utf-8')).digest()
-  return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
 def _guide(count: int) -> markup.Html:

@@ -4,9 +4,6 @@ The content policy forbids everything but the one style sheet, by its hash, so
 that even markup that slipped through could not load or run anything.
 """
 
-import base64
-import hashlib
-
 from wcse_jax import storage
 from wcse_jax.report import (
   appendix,
@@ -64,19 +61,7 @@ def render(results: names.Results) -> str:
       ],
     ),
   )
-  head = markup.tag(
-    'head',
-    markup.tag('meta', charset='utf-8'),
-    markup.tag('meta', http_equiv='Content-Security-Policy', content=policy()),
-    markup.tag('meta', name='referrer', content='no-referrer'),
-    markup.tag(
-      'meta', name='viewport', content='width=device-width, initial-scale=1'
-    ),
-    markup.tag('meta', name='color-scheme', content='light dark'),
-    markup.tag('title', title),
-    markup.tag('style', markup.raw(style.SHEET)),
-  )
-  return f'<!doctype html>\n{markup.tag("html", head, body, lang="en")}\n'
+  return markup.document(title, body, style.SHEET, policy())
 
 
 def write(results: names.Results, folder: str) -> None:
@@ -90,9 +75,7 @@ def write(results: names.Results, folder: str) -> None:
 
 def policy() -> str:
   """Returns the content security policy: the style sheet and nothing else."""
-  digest = hashlib.sha256(style.SHEET.encode('utf-8')).digest()
-  sha256 = base64.b64encode(digest).decode('ascii')
   return (
-    f"default-src 'none'; style-src 'sha256-{sha256}'; img-src 'none'; "
-    "base-uri 'none'; form-action 'none'"
+    f"default-src 'none'; style-src {markup.hashed(style.SHEET)}; "
+    "img-src 'none'; base-uri 'none'; form-action 'none'"
   )

@@ -5,6 +5,8 @@ attribute; so whatever it holds, it changes neither the tags of a page nor their
 attributes.
 """
 
+import base64
+import hashlib
 import html
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
@@ -151,3 +153,31 @@ def _attribute(value: Any) -> str:
   if isinstance(value, float):
     return f'{value:.2f}'.rstrip('0').rstrip('.')
   return str(value)
+
+
+def document(title: str, body: Html, sheet: str, policy: str) -> str:
+  """Returns a whole page.
+
+  Args:
+    title: of the page.
+    body: its body.
+    sheet: the style sheet.
+    policy: the content security policy.
+  """
+  head = tag(
+    'head',
+    tag('meta', charset='utf-8'),
+    tag('meta', http_equiv='Content-Security-Policy', content=policy),
+    tag('meta', name='referrer', content='no-referrer'),
+    tag('meta', name='viewport', content='width=device-width, initial-scale=1'),
+    tag('meta', name='color-scheme', content='light dark'),
+    tag('title', title),
+    tag('style', raw(sheet)),
+  )
+  return f'<!doctype html>\n{tag("html", head, body, lang="en")}\n'
+
+
+def hashed(source: str) -> str:
+  """Returns how a policy names a style sheet or a script."""
+  digest = hashlib.sha256(source.encode('utf-8')).digest()
+  return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

@@ -6,10 +6,8 @@ them in a frame.  So no more than one problem's samples are loaded at a time,
 and no text of the study ever passes through a script that makes markup.
 """
 
-import base64
 import collections
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -379,25 +377,13 @@ def _choice(
 
 
 def _document(title: str, body: markup.Html, content: str) -> str:
-  head = markup.tag(
-    'head',
-    markup.tag('meta', charset='utf-8'),
-    markup.tag('meta', http_equiv='Content-Security-Policy', content=content),
-    markup.tag('meta', name='referrer', content='no-referrer'),
-    markup.tag(
-      'meta', name='viewport', content='width=device-width, initial-scale=1'
-    ),
-    markup.tag('meta', name='color-scheme', content='light dark'),
-    markup.tag('title', title),
-    markup.tag('style', markup.raw(_SHEET)),
-  )
-  return f'<!doctype html>\n{markup.tag("html", head, body, lang="en")}\n'
+  return markup.document(title, body, _SHEET, content)
 
 
 def page_policy() -> str:
   """Returns the content security policy of a problem's page: a style sheet."""
   return (
-    f"default-src 'none'; style-src {_hashed(_SHEET)}; base-uri 'none'; "
+    f"default-src 'none'; style-src {markup.hashed(_SHEET)}; base-uri 'none'; "
     "form-action 'none'"
   )
 
@@ -408,16 +394,11 @@ def policy() -> str:
   One style sheet, one script, and its own pages in the frame.
   """
   return (
-    f"default-src 'none'; style-src {_hashed(_SHEET)}; "
-    f"script-src {_hashed(samplescript.SCRIPT)}; frame-src 'self'; "
+    f"default-src 'none'; style-src {markup.hashed(_SHEET)}; "
+    f"script-src {markup.hashed(samplescript.SCRIPT)}; frame-src 'self'; "
     "base-uri 'none'; form-action 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
   )
-
-
-def _hashed(source: str) -> str:
-  digest = hashlib.sha256(source.encode('utf-8')).digest()
-  return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
 def sources(workdir: str, models: Mapping[str, str]) -> list[Source]:
