@@ -2,7 +2,7 @@
 
 Command:   bash launch/quickstart.sh
 Hardware:  2 CPU cores, 2 GB of memory
-Time:      9.5 minutes of CPU time, the install included
+Time:      9 minutes, the install included
 Result:    WC covers 6.8 points more of the problems at the high budget (95%
            interval 0.5 to 12.5); no difference between students is seen
 """
