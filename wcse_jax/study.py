@@ -478,6 +478,7 @@ class Study:
         },
       ),
       storage.join(folder, 'samples'),
+      lambda problem, text: self.task.sound(problem, text)[1],
     )
     results = shardfiles.plain(findings.collect(self, graded))
     results['samples_shown'] = shown

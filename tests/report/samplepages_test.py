@@ -147,6 +147,22 @@ def test_a_page_shows_each_text_once(study):
   assert 'script' not in page.replace("script-src 'none'", '')
 
 
+def test_what_a_checker_finds_is_asked_of_wrong_answers_alone(tmp_path):
+  asked = []
+
+  def check(problem, text):
+    asked.append(text)
+    return f'{text.split()[0]} is false'
+
+  source = _write(tmp_path, 'wc', 'small', [_problem(4)], _five)
+  out = tmp_path / 'browser'
+  samplepages.write([(0, _problem(4))], [source], str(out), check)
+  # The other wrong one has a reason of its own.
+  assert asked == ['and then and then']
+  page = (out / 'pages' / '000000.html').read_text()
+  assert '<mark>and</mark> then' in page
+
+
 def test_problems_are_found_by_words_levels_and_verdicts(chromium, study):
   page = chromium.page(width=1200, height=800)
   page.open(study / 'index.html')

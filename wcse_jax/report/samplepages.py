@@ -8,9 +8,10 @@ and no text of the study ever passes through a script that makes markup.
 
 import collections
 import dataclasses
+import functools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from wcse_jax import records, shardfiles, storage
@@ -63,6 +64,7 @@ def write(
   problems: Sequence[tuple[int, records.Problem]],
   sources: Sequence[Source],
   folder: str,
+  check: Callable[[records.Problem, str], str] = lambda problem, text: '',
 ) -> int:
   """Writes the browser; returns how many samples it shows.
 
@@ -70,6 +72,7 @@ def write(
     problems: (position, problem).
     sources: of each model.
     folder: where `index.html` goes; the pages go to `pages/` beside it.
+    check: what is wrong with a text, where its grade does not say.
 
   Raises:
     OSError: if it cannot be written.
@@ -88,7 +91,8 @@ def write(
       own = [one.get(problem.id, []) for one in found]
       page = f'{position:06d}.html'
       storage.publish(
-        storage.join(folder, 'pages', page), _page(problem, sources, own)
+        storage.join(folder, 'pages', page),
+        _page(problem, sources, own, functools.partial(check, problem)),
       )
       rows.append(
         [
@@ -155,6 +159,7 @@ def _page(
   problem: records.Problem,
   sources: Sequence[Source],
   found: Sequence[Sequence[_Found]],
+  check: Callable[[str], str],
 ) -> str:
   """Returns the page of one problem."""
   where = f'level {problem.level}' if problem.level else None
@@ -176,7 +181,7 @@ def _page(
     markup.tag(
       'main',
       [
-        _column(source, rows)
+        _column(source, rows, check)
         for source, rows in zip(sources, found, strict=True)
       ],
       class_='columns',
@@ -186,14 +191,16 @@ def _page(
   return _document(f'Problem {problem.id}', body, page_policy())
 
 
-def _column(source: Source, rows: Sequence[_Found]) -> markup.Html:
+def _column(
+  source: Source, rows: Sequence[_Found], check: Callable[[str], str]
+) -> markup.Html:
   counts = _counts(rows)
   right = counts['right'] + counts['unsound']
   groups = []
   for name, word in KINDS.items():
     own = [(row, grade) for found, row, grade in rows if found == name]
     if own:
-      groups.append(_group(name, word, own, first=not groups))
+      groups.append(_group(name, word, own, check, first=not groups))
   return markup.tag(
     'section',
     markup.tag(
@@ -213,13 +220,21 @@ def _column(source: Source, rows: Sequence[_Found]) -> markup.Html:
   )
 
 
-def _group(name: str, word: str, rows, *, first: bool) -> markup.Html:
+def _group(
+  name: str, word: str, rows, check: Callable[[str], str], *, first: bool
+) -> markup.Html:
   """Returns the samples of one kind, those with one text shown once."""
   texts: dict[tuple[str, str | None, str], list[int]] = {}
   for row, grade in rows:
     why = grade.why if grade else ''
     answer = grade.answer if grade else None
     texts.setdefault((row.text.strip(), answer, why), []).append(row.index)
+  if name in ('wrong', 'cut'):
+    # Of a wrong answer the grade says no more than that.
+    texts = {
+      (text, answer, why or check(text)): indices
+      for (text, answer, why), indices in texts.items()
+    }
   shown = [
     markup.tag(
       'article',
