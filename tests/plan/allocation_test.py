@@ -162,3 +162,31 @@ def test_dear_prompts_make_rounds_larger():
     sizes.append(max(part.policy.stages[0].round for part in parts))
   assert sizes[0] == 1
   assert sizes[1] >= 4
+
+
+@pytest.mark.parametrize(
+  ('gain_D', 'want'),
+  [
+    ([0.05, 0.04, 0.06, 0.05], True),
+    ([0.01, 0.05, -0.05, 0.0], False),
+    ([0.0, 0.0, 0.0, 0.0], False),
+    ([-0.02, -0.02, -0.02, -0.02], False),
+  ],
+)
+def test_a_gain_within_its_noise_is_none(gain_D, want):
+  pure_D = np.full(4, 0.3)
+  assert allocation.gains(pure_D + np.array(gain_D), pure_D) is want
+
+
+def test_the_values_of_a_plan_are_those_of_each_reading():
+  levels = [[_level(rho)] for rho in (0.0, 1.0)]
+  parts = allocation.best_pure(levels[0], 6.0, _COSTS, 0)
+  found = allocation.values(parts, levels, _COSTS, allocation.covered)
+  assert found == pytest.approx(
+    [
+      allocation.plan(parts, one, _COSTS, allocation.covered).value
+      for one in levels
+    ]
+  )
+  # Of one model alone the correlation does not matter.
+  assert found[0] == pytest.approx(found[1], abs=0.02)

@@ -232,3 +232,29 @@ def plan(
     drawn_M += share * out.drawn_XM.mean(axis=0)
     right_M += share * (out.drawn_XM * level.p_XM).mean(axis=0)
   return Plan(tuple(parts), cost, value, solved, right_M, drawn_M)
+
+
+def values(
+  parts: Sequence[Part],
+  weightings: Sequence[Sequence[Level]],
+  costs: Costs,
+  worth: Worth,
+) -> Array:
+  """Returns a plan's value by each of several readings of the levels, (D,)."""
+  return np.array(
+    [plan(parts, levels, costs, worth).value for levels in weightings]
+  )
+
+
+def gains(values_D: Array, pure_D: Array) -> bool:
+  """Returns whether a plan is worth more than a pure arm for more than noise.
+
+  A plan is chosen for its value, so a small gain is mostly the luck of the
+  pilot.  It must be more than one deviation of itself over the resamples.
+
+  Args:
+    values_D: of the plan, as it is and by resamples.
+    pure_D: likewise, of the best pure arm.
+  """
+  gain_D = values_D - pure_D
+  return bool(gain_D[0] > gain_D[1:].std())

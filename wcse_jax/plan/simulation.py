@@ -48,6 +48,8 @@ PROBLEMS, SAMPLES = 500, 16
 MARGIN = 0.01
 _TRUE_NODES = 1 << 14
 _PLAN_NODES = 1024
+# Resamples of a pilot, and nodes of each, for the noise of a plan's gain.
+_RESAMPLES, _RESAMPLE_NODES = 20, 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,17 +177,40 @@ def allocations(name: str, rho: float, seed: int) -> list[list[float]]:
   One row for each budget and ratio.
   """
   random = np.random.default_rng([seed, int(10 * rho), len(name), 1])
-  found = curves.Curves(pilot(name, rho, random), draws=20, seed=seed)
-  told = allocation.Level(
-    '', 1.0, joint.Population(found, nodes=_PLAN_NODES).p_XM
-  )
+  found = curves.Curves(pilot(name, rho, random), draws=_RESAMPLES, seed=seed)
+  whole = joint.Population(found, nodes=_PLAN_NODES)
+  told = allocation.Level('', 1.0, whole.p_XM)
   policies_ = candidates(told)
+  resampled = [
+    allocation.Level(
+      '',
+      1.0,
+      joint.Population(
+        found, at, whole.correlation_MM, nodes=_RESAMPLE_NODES
+      ).p_XM,
+    )
+    for at in range(1, _RESAMPLES + 1)
+  ]
+  true = allocation.Level('', 1.0, _truth_nodes(name, rho))
+  worth = allocation.covered
   rows = []
   for (k, ratio), (best, pure) in zip(_cells(), _best(name, rho), strict=True):
-    costs = _costs(ratio)
-    parts = chosen(told, costs, k * ratio, policies_)
-    true = allocation.Level('', 1.0, _truth_nodes(name, rho))
-    rows.append([capped(parts, true, costs, k * ratio), best, pure])
+    costs, budget = _costs(ratio), k * ratio
+    parts = chosen(told, costs, budget, policies_)
+    arms = [
+      allocation.best_pure([told], budget, costs, model) for model in (0, 1)
+    ]
+    plain = max(
+      arms, key=lambda one: allocation.plan(one, [told], costs, worth).value
+    )
+    # As the planner does.
+    values_D, pure_D = (
+      allocation.values(one, [[told], *([x] for x in resampled)], costs, worth)
+      for one in (parts, plain)
+    )
+    if not allocation.gains(values_D, pure_D):
+      parts = plain
+    rows.append([capped(parts, true, costs, budget), best, pure])
   return rows
 
 

@@ -95,24 +95,18 @@ def spend(
     (allocation.best_pure(levels, money, paid.parts, m) for m in order),
     key=lambda parts: allocation.plan(parts, levels, paid.parts, worth).value,
   )
-  here = allocation.plan(chosen, levels, paid.parts, worth)
-  plain = allocation.plan(pure, levels, paid.parts, worth)
-  if here.value < plain.value:
-    chosen, here = pure, plain
   resampled = [
     [_level(group, _resample(group, at)) for group in groups]
     for at in range(1, min(_DRAWS, config.draws) + 1)
   ]
   values_D, pure_D = (
-    np.array(
-      [allocation.plan(parts, levels, paid.parts, worth).value]
-      + [
-        allocation.plan(parts, others, paid.parts, worth).value
-        for others in resampled
-      ]
-    )
+    allocation.values(parts, [levels, *resampled], paid.parts, worth)
     for parts in (chosen, pure)
   )
+  if not allocation.gains(values_D, pure_D):
+    chosen, values_D = pure, pure_D
+  here = allocation.plan(chosen, levels, paid.parts, worth)
+  plain = allocation.plan(pure, levels, paid.parts, worth)
   names = found.pilot.names
   pure_model = next(
     (part.policy.stages[0] for part in pure if part.policy.stages), None
