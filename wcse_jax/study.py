@@ -30,7 +30,7 @@ from wcse_jax import (
 from wcse_jax import selection as selections
 from wcse_jax.metrics import measure
 from wcse_jax.plan import curves
-from wcse_jax.report import html, samplepages
+from wcse_jax.report import browser, html
 from wcse_jax.sampler import inputs
 from wcse_jax.sampler import run as sampling
 from wcse_jax.sampler import settings as sampler_settings
@@ -468,9 +468,9 @@ class Study:
   def report(self, graded: dict[str, arm_data.Graded]) -> dict[str, Any]:
     """Writes `results.json` and `report/`; returns the results."""
     folder = storage.join(self.workdir, 'report')
-    shown = samplepages.write(
+    shown = browser.write(
       self.placed,
-      samplepages.sources(
+      browser.sources(
         self.workdir,
         {
           role: inputs.model_name(getattr(self.config, role))

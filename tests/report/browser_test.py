@@ -7,7 +7,10 @@ import hostile
 import pytest
 
 from wcse_jax import records, shardfiles
-from wcse_jax.report import markup, samplepages
+from wcse_jax.report import browser as pages
+from wcse_jax.report import markup
+from wcse_jax.report.browser import data
+from wcse_jax.report.browser import page as one_page
 
 
 def _problem(at, **changes):
@@ -62,7 +65,7 @@ def _write(folder, role, name, problems, made):
     shard = shardfiles.Shard(start, start + len(part) - 1, 0, last)
     samples.write(shard, [row for row, _ in rows])
     grades.write(shard, [row for _, row in rows])
-  return samplepages.Source(role, name, samples, grades)
+  return data.Source(role, name, samples, grades)
 
 
 def _five(problem, at):
@@ -92,7 +95,7 @@ def study(tmp_path_factory):
     _write(folder, 'se', 'large', problems, _none),
   ]
   out = folder / 'browser'
-  total = samplepages.write(list(enumerate(problems)), sources, str(out))
+  total = pages.write(list(enumerate(problems)), sources, str(out))
   assert total == 70 * 7
   return out
 
@@ -114,10 +117,10 @@ def _choose(page, name, label):
 
 def test_kinds_of_samples():
   problem = _problem(4)
-  kinds = [samplepages.kind(*row) for row in _five(problem, 4)]
+  kinds = [data.kind(*row) for row in _five(problem, 4)]
   assert kinds == ['unsound', 'wrong', 'cut', 'ungraded', 'right', 'right']
   sample, _ = _rows(problem, 0, '', True)
-  assert samplepages.kind(sample, None) == 'ungraded'
+  assert data.kind(sample, None) == 'ungraded'
 
 
 @pytest.mark.parametrize(
@@ -132,7 +135,7 @@ def test_kinds_of_samples():
   ],
 )
 def test_the_wrong_step_is_marked(text, why, want):
-  found = samplepages.marked(text, why)
+  found = one_page.marked(text, why)
   assert isinstance(found, markup.Html)
   assert want in found
   assert ('<mark>' in found) == ('<mark>' in want)
@@ -156,7 +159,7 @@ def test_what_a_checker_finds_is_asked_of_wrong_answers_alone(tmp_path):
 
   source = _write(tmp_path, 'wc', 'small', [_problem(4)], _five)
   out = tmp_path / 'browser'
-  samplepages.write([(0, _problem(4))], [source], str(out), check)
+  pages.write([(0, _problem(4))], [source], str(out), check)
   # The other wrong one has a reason of its own.
   assert asked == ['and then and then']
   page = (out / 'pages' / '000000.html').read_text()
@@ -247,7 +250,7 @@ def test_hostile_text_runs_nothing(chromium, tmp_path):
     )
   ]
   out = tmp_path / 'browser'
-  samplepages.write(list(enumerate(problems)), sources, str(out))
+  pages.write(list(enumerate(problems)), sources, str(out))
   page = chromium.page()
   page.before_load('var pwned = 0;')
   page.open(out / 'index.html')
@@ -287,9 +290,7 @@ def test_a_hundred_thousand_samples_open_and_filter_quickly(chromium, tmp_path):
     for role, name in (('wc', 'small'), ('se', 'large'))
   ]
   out = tmp_path / 'browser'
-  assert (
-    samplepages.write(list(enumerate(problems)), sources, str(out)) == 100_000
-  )
+  assert pages.write(list(enumerate(problems)), sources, str(out)) == 100_000
   page = chromium.page(width=1200, height=800)
   began = time.monotonic()
   page.open(out / 'index.html')
