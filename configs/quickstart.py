@@ -7,23 +7,21 @@ Result:    WC covers 6.8 points more of the problems at the high budget (95%
            interval 0.5 to 12.5); no difference between students is seen
 """
 
-from wcse_jax import study
 from wcse_jax.sampler import settings as sampler_settings
 from wcse_jax.sft import settings as sft_settings
+from wcse_jax.study import settings
 
 
-def get_config() -> study.StudyConfig:
-  return study.StudyConfig(
+def get_config() -> settings.StudyConfig:
+  return settings.StudyConfig(
     title='Weaker and cheaper, or stronger and dearer? (embedded models)',
     problems=192,
-    test_problems=256,
+    test=settings.TestSet(task='', limit=256),
     validation_problems=64,
-    budget_low=1,
-    budget_high=5,
+    budgets={'low': 1, 'high': 5},
     truth_samples=128,
     pilot_problems=96,
     replicates=3,
-    student_arms=('wc', 'se', 'wc_number_matched', 'human'),
     sampler=sampler_settings.SamplerConfig(
       temperature=0.7,
       top_k=3,

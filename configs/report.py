@@ -6,8 +6,8 @@ Hardware:  one CPU core
 Time:      a few seconds
 """
 
-from wcse_jax import study
+from wcse_jax.study import settings
 
 
-def get_config() -> study.StudyConfig:
-  return study.StudyConfig()
+def get_config() -> settings.StudyConfig:
+  return settings.StudyConfig()

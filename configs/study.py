@@ -6,8 +6,8 @@ Hardware:  what the models need; the embedded ones run on 2 CPU cores
 Time:      see configs/quickstart.py for a smaller study that was timed
 """
 
-from wcse_jax import study
+from wcse_jax.study import settings
 
 
-def get_config() -> study.StudyConfig:
-  return study.StudyConfig()
+def get_config() -> settings.StudyConfig:
+  return settings.StudyConfig()

@@ -6,11 +6,13 @@
 
 import os
 
-from wcse_jax import cli, study
+from wcse_jax import cli
+from wcse_jax.study import run as studies
+from wcse_jax.study import settings
 
 
-def run(config: study.StudyConfig, workdir: str) -> None:
-  results = study.rebuild(config, workdir)
+def run(config: settings.StudyConfig, workdir: str) -> None:
+  results = studies.rebuild(config, workdir)
   print(f'{results["status"]}: {results["answer"]["sentence"]}')
   print(f'report: {os.path.abspath(workdir)}/report/index.html')
 

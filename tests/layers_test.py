@@ -30,9 +30,9 @@ ROWS = (
   ('peers',),
   ('arms', 'pretrain'),
   ('report',),
-  ('outcome', 'audit'),
-  ('findings', 'study_plan'),
-  ('study', 'proxies'),
+  ('audit',),
+  ('study',),
+  ('proxies',),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
 # Never load jax, whoever imports them.
@@ -107,6 +107,8 @@ HOST = (
   'sampler.settings',
   'sampler.shapes',
   'sft.settings',
+  'study.settings',
+  'study.graph',
   'report.html',
   'report.auditpage',
   'audit',

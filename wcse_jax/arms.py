@@ -1,102 +1,144 @@
-"""The arms of a study: which graded samples become training examples."""
+"""Graded samples as training data: those of a pool that fit the rules."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from wcse_jax import errors, records, selection
+from wcse_jax import errors, records, selection, shardfiles
 from wcse_jax.metrics import measure
 from wcse_jax.sft import data
 from wcse_jax.tasks import base
 
 
-# Name -> what the report calls it.
-LABELS = {
-  'wc': 'WC data',
-  'se': 'SE data',
-  'wc_number_matched': 'WC data, as many samples as SE',
-  'human': 'human solutions',
-}
-ARMS = tuple(LABELS)
-
-
 @dataclasses.dataclass(frozen=True)
 class Graded:
-  """One model's samples on the training problems, with their grades."""
+  """One model's graded samples, which stay in their folders.
 
-  samples: Sequence[records.Sample]
-  grades: Sequence[records.Grade]
+  Attributes:
+    name: of the model.
+    samples: the folder of its samples.
+    grades: the folder of their grades, shard for shard.
+    table: what is measured of them.
+  """
+
+  name: str
+  samples: shardfiles.ShardFolder
+  grades: shardfiles.ShardFolder
   table: measure.Table
+
+  @classmethod
+  def read(
+    cls,
+    name: str,
+    task: base.Task,
+    problems: Sequence[records.Problem],
+    samples: shardfiles.ShardFolder,
+    grades: shardfiles.ShardFolder,
+  ) -> 'Graded':
+    """Returns them, their table made of all rows, which pass once."""
+    table = measure.Table.from_rows(
+      problems,
+      samples.rows(records.Sample),
+      grades.rows(records.Grade),
+      task.chain,
+      task.ballot,
+    )
+    return cls(name, samples, grades, table)
+
+  def rows(
+    self,
+    pool: range,
+    problems: Mapping[str, records.Problem],
+    position: int | None = None,
+  ) -> Iterator[selection.Row]:
+    """Yields the samples of some indices and problems.
+
+    The ids of their tokens are left out: texts are trained on.
+
+    Args:
+      pool: the sample indices.
+      problems: by id.
+      position: of the one problem that is wanted, whose shards alone are read;
+        None: of all.
+    """
+    for shard in self.samples.shards:
+      if shard.last_index < pool.start or shard.first_index >= pool.stop:
+        continue
+      if position is not None and not (
+        shard.first_problem <= position <= shard.last_problem
+      ):
+        continue
+      grades = {
+        (one.problem_id, one.index): one
+        for one in self.grades.read(shard, records.Grade)
+      }
+      for row in self.samples.read(shard, records.Sample):
+        if row.index in pool and row.problem_id in problems:
+          yield selection.Row(
+            problems[row.problem_id],
+            dataclasses.replace(row, tokens=()),
+            grades[row.problem_id, row.index],
+            self.name,
+          )
+
+
+def choose(
+  parts: Sequence[tuple[Graded, range]],
+  task: base.Task,
+  problems: Sequence[records.Problem],
+  rules: selection.Selection | None = None,
+) -> tuple[list[selection.Row], dict[str, int]]:
+  """Returns the samples to train on, and what each rule dropped.
+
+  Args:
+    parts: graded samples, and the sample indices to take of them.
+    task: says which solutions are one, and which answers.
+    problems: the training problems; samples of others are not taken.
+    rules: which samples to take; None: every right one.
+
+  Returns:
+    What `selection.select` does.
+  """
+  where = {problem.id: problem for problem in problems}
+  return selection.select(
+    (row for source, pool in parts for row in source.rows(pool, where)),
+    rules or selection.Selection(),
+    task.chain,
+    task.ballot,
+  )
 
 
 def examples(
-  arm: str,
-  task: base.Task,
-  problems: Sequence[records.Problem],
-  graded: Mapping[str, Graded],
-  pools: Mapping[str, range],
-  rules: selection.Selection | None = None,
-  *,
-  chat: bool = False,
+  rows: Sequence[selection.Row], task: base.Task, *, chat: bool = False
 ) -> list[data.Example]:
-  """Returns the training examples of an arm, those of its pool that fit.
+  """Returns the training examples of some samples.
 
   Args:
-    arm: one of `ARMS`.
+    rows: the samples.
     task: lays out prompt and completion.
-    problems: the training problems; samples of others are not taken.
-    graded: samples and grades of `wc` and `se`.
-    pools: the sample indices that `wc` and `se` may use at this budget.
-    rules: which samples to take; None: every right one.
     chat: as in `data.example`.
-
-  Raises:
-    InputError: if no sample of the pool fits.
   """
-  if arm == 'human':
-    return [data.example(task, p, p.solution, chat=chat) for p in problems]
-  rows, counts = choose(arm, task, problems, graded, pools, rules)
-  if not rows:
-    dropped = ', '.join(f'{name} {counts[name]}' for name in selection.RULES)
-    raise errors.InputError(
-      f'arm {arm}: none of the {counts["rows"]} samples of its pool is right '
-      f'and fits; there is nothing to train on (dropped by rule: {dropped}).'
-    )
   return [
     data.example(task, row.problem, row.sample.text, chat=chat) for row in rows
   ]
 
 
-def choose(
-  arm: str,
-  task: base.Task,
-  problems: Sequence[records.Problem],
-  graded: Mapping[str, Graded],
-  pools: Mapping[str, range],
-  rules: selection.Selection | None = None,
-) -> tuple[list[selection.Row], dict[str, int]]:
-  """Returns the samples of an arm and what each rule dropped.
+def human(
+  problems: Sequence[records.Problem], task: base.Task, *, chat: bool = False
+) -> list[data.Example]:
+  """Returns the training examples of the reference solutions."""
+  return [data.example(task, p, p.solution, chat=chat) for p in problems]
 
-  Arguments are as in `examples`, but that the arm `human` has no samples; the
-  counts are those of `selection.select`.
+
+def check(name: str, counts: Mapping[str, int]) -> None:
+  """Raises InputError if no sample of an arm is left to train on.
+
+  Args:
+    name: what it is called, as `arm wc`.
+    counts: those of `choose`.
   """
-  role = 'se' if arm == 'se' else 'wc'
-  pool = pools[role]
-  if arm == 'wc_number_matched':
-    pool = pool[: len(pools['se'])]
-  source = graded[role]
-  where = {problem.id: problem for problem in problems}
-  grades = {
-    (g.problem_id, g.index): g
-    for g in source.grades
-    if g.index in pool and g.problem_id in where
-  }
-  return selection.select(
-    [
-      selection.Row(where[s.problem_id], s, grades[s.problem_id, s.index])
-      for s in source.samples
-      if (s.problem_id, s.index) in grades
-    ],
-    rules or selection.Selection(),
-    task.chain,
-    task.ballot,
-  )
+  if not counts['chosen']:
+    dropped = ', '.join(f'{rule} {counts[rule]}' for rule in selection.RULES)
+    raise errors.InputError(
+      f'{name}: none of the {counts["rows"]} samples of its pool is right '
+      f'and fits; there is nothing to train on (dropped by rule: {dropped}).'
+    )

@@ -182,9 +182,7 @@ def matched(count_strong: int, cost_strong: Number, cost_weak: Number) -> Match:
     raise errors.InputError(
       f'count_strong: wanted at least 1 sample; got {count_strong}.'
     )
-  strong = _exact('cost_strong', cost_strong)
-  weak = _exact('cost_weak', cost_weak)
-  ratio = strong / weak
+  ratio = cost_ratio(cost_strong, cost_weak)
   exact = count_strong * ratio
   count = math.floor(exact)
   if count < 1:
@@ -202,6 +200,11 @@ def matched(count_strong: int, cost_strong: Number, cost_weak: Number) -> Match:
       f'cost {100 * float(count / exact):.1f}% of {count_strong} strong.'
     )
   return Match(count, ratio, exact, rounding)
+
+
+def cost_ratio(cost_strong: Number, cost_weak: Number) -> fractions.Fraction:
+  """Returns cost_strong / cost_weak; see `matched`."""
+  return _exact('cost_strong', cost_strong) / _exact('cost_weak', cost_weak)
 
 
 def _triangle(end: int) -> int:

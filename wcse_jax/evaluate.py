@@ -34,8 +34,9 @@ class EvaluateConfig:
       asked in the format of its training.
     prompts: JSONL of those; empty for the task's own.
     chat: as in `sampler.run.SampleConfig`.
+    pass_samples: pass@1 is the mean of so many samples; 0: it is greedy.
     majority: the k of maj@k; empty for none.
-    temperature: of the samples that vote; pass@1 is greedy.
+    temperature: of the samples that vote, and of those of pass@1.
     validation_size: training problems that are held out of `train`.
     seed: of the draws.
     dtype: `float32` or `bfloat16`.
@@ -53,6 +54,7 @@ class EvaluateConfig:
   shots: int = 0
   prompts: str = ''
   chat: str = ''
+  pass_samples: int = 0
   majority: tuple[int, ...] = (4,)
   temperature: float = 0.7
   validation_size: int = 500
@@ -66,6 +68,10 @@ class EvaluateConfig:
 
   def validate(self) -> None:
     """Raises InputError for the first field that is out of range."""
+    if self.pass_samples < 0:
+      raise errors.InputError(
+        f'pass_samples: wanted a count >= 0; got {self.pass_samples}.'
+      )
     if any(not isinstance(k, int) or k < 1 for k in self.majority):
       raise errors.InputError(
         f'majority: wanted counts >= 1; got {self.majority}.'
@@ -138,18 +144,26 @@ class Evaluator:
     config = self._config.voting(1)
     return self._grades(model, tokenizer, config)
 
-  def majority(self, model, tokenizer) -> dict[int, list[bool]]:
-    """Returns, by k, whether the first k answers' majority is right."""
-    if not self._config.majority:
-      return {}
-    grades = self._grades(
-      model, tokenizer, self._config.voting(max(self._config.majority))
+  def scores(self, model, tokenizer) -> dict[str, list[float]]:
+    """Returns what each problem scores in pass@1 and each maj@k, 0 to 1.
+
+    The samples of pass@1 are the first of those that vote.
+    """
+    mean, ks = self._config.pass_samples, self._config.majority
+    most = max(ks, default=0)
+    found, grades = {}, []
+    if most or mean:
+      config = self._config.voting(max(most, mean))
+      grades = self._grades(model, tokenizer, config)
+    found['pass@1'] = (
+      [sum(bool(g.correct) for g in row[:mean]) / mean for row in grades]
+      if mean
+      else self.greedy(model, tokenizer)
     )
     ballot = self._work.task.ballot
-    return {
-      k: [vote(row[:k], ballot) for row in grades]
-      for k in self._config.majority
-    }
+    for k in ks:
+      found[f'maj@{k}'] = [vote(row[:k], ballot) for row in grades]
+    return {name: list(map(float, rows)) for name, rows in found.items()}
 
   def _grades(self, model, tokenizer, config) -> list[list[records.Grade]]:
     """Returns the grades of each problem, by sample index."""
@@ -233,15 +247,17 @@ def evaluate(config: EvaluateConfig, workdir: str) -> dict[str, Any]:
 def score(evaluator: Evaluator, model, tokenizer) -> dict[str, Any]:
   """Returns the accuracies of a model with intervals over problems.
 
-  `right` holds, for `pass@1` and each `maj@k`, 1 or 0 for each problem.
+  `right` holds what each problem scores in `pass@1` and each `maj@k`: 1 or 0,
+  or where pass@1 is a mean a share.
   """
-  right = {'pass@1': evaluator.greedy(model, tokenizer)}
-  for k, rows in evaluator.majority(model, tokenizer).items():
-    right[f'maj@{k}'] = rows
+  right = evaluator.scores(model, tokenizer)
   return {
     **{name: intervals.mean(rows) for name, rows in right.items()},
     'problem_ids': [problem.id for problem in evaluator.problems],
-    'right': {name: [int(r) for r in rows] for name, rows in right.items()},
+    'right': {
+      name: [int(r) if r in (0, 1) else r for r in rows]
+      for name, rows in right.items()
+    },
   }
 
 

@@ -337,6 +337,7 @@ class _Following:
     config = dataclasses.replace(
       self._config,
       checkpoint=self._plan.models[one.model],
+      name='',
       plan='',
       plan_models=(),
       cap=0.0,
@@ -349,7 +350,7 @@ class _Following:
         self._work.task,
         self._problems,
         self._workdir,
-        inputs.model_name(config.checkpoint),
+        config.stem,
       )
       right: dict[str, list[int]] = {}
       for row in grades.rows(records.Grade):

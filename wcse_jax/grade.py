@@ -122,20 +122,6 @@ def grade(config: GradeConfig, workdir: str) -> dict[str, Any]:
   return measures
 
 
-def grade_model(
-  task: base.Task,
-  problems: Mapping[str, records.Problem],
-  workdir: str,
-  name: str,
-) -> tuple[list[records.Sample], list[records.Grade]]:
-  """Returns one model's samples and their grades, grading what is missing."""
-  samples, grades = grade_missing(task, problems, workdir, name)
-  return (
-    list(samples.rows(records.Sample)),
-    list(grades.rows(records.Grade)),
-  )
-
-
 def grade_missing(
   task: base.Task,
   problems: Mapping[str, records.Problem],

@@ -30,10 +30,8 @@ from wcse_jax import (
   shardfiles,
   sharding,
   storage,
-  study_plan,
   tasks,
 )
-from wcse_jax.metrics import measure
 from wcse_jax.plan import curves, picks, pilots
 from wcse_jax.sampler import inputs
 from wcse_jax.sampler import run as sampling
@@ -41,6 +39,7 @@ from wcse_jax.sampler import settings as sampler_settings
 from wcse_jax.sft import data, judge, train
 from wcse_jax.sft import settings as sft_settings
 from wcse_jax.sft import step as steps
+from wcse_jax.study import planning
 from wcse_jax.tasks import base
 
 
@@ -236,16 +235,14 @@ class Proxies:
       ),
       self.workdir,
     )
-    samples, grades = grade.grade_model(
+    name = inputs.model_name(getattr(c, role))
+    problems = {problem.id: problem for problem in self.problems}
+    return arm_data.Graded.read(
+      name,
       self.task,
-      {problem.id: problem for problem in self.problems},
-      self.workdir,
-      inputs.model_name(getattr(c, role)),
+      self.problems,
+      *grade.grade_missing(self.task, problems, self.workdir, name),
     )
-    table = measure.Table.from_rows(
-      self.problems, samples, grades, self.task.chain, self.task.ballot
-    )
-    return arm_data.Graded(samples, grades, table)
 
   def _pilot(self, graded: Mapping[str, arm_data.Graded]) -> curves.Pilot:
     c = self.config
@@ -254,7 +251,7 @@ class Proxies:
       graded[role].table.of_problems(drawn_Q).restrict(0, c.pilot_samples)
       for role in ROLES
     ]
-    return study_plan.counted(ROLES, tables)[0]
+    return planning.counted(ROLES, tables)[0]
 
   def student(
     self,
@@ -266,10 +263,11 @@ class Proxies:
     c, folder = self.config, self.folder(arm)
     rows = storage.join(folder, 'train.jsonl')
     pool = self.pool(arm)
-    examples = arm_data.examples(
-      arm.role, self.task, self.problems, graded, {arm.role: pool}
+    chosen, counts = arm_data.choose(
+      [(graded[arm.role], pool)], self.task, self.problems
     )
-    data.write(rows, examples)
+    arm_data.check(f'arm {arm.key}', counts)
+    data.write(rows, arm_data.examples(chosen, self.task))
     asked = dataclasses.replace(
       c.sft,
       checkpoint=c.student,

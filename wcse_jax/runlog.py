@@ -171,7 +171,7 @@ def writing(
   Raises:
     InputError: if another process holds the folder.
   """
-  key = workdir if '://' in workdir else os.path.abspath(workdir)
+  key = _key(workdir)
   if key in _open:
     yield
     return
@@ -182,6 +182,44 @@ def writing(
       yield
     finally:
       _open.discard(key)
+
+
+@contextlib.contextmanager
+def part(
+  workdir: str, name: str, config: Mapping[str, Any], *, alone: bool
+) -> Iterator[None]:
+  """Holds a part of a run folder for this process, as one stage of many.
+
+  What runs inside finds the folder open and leaves it so; other processes may
+  hold other parts of it.
+
+  Args:
+    workdir: the run folder.
+    name: of the part.
+    config: as for `writing`.
+    alone: whether this process holds the whole folder; else the provenance of
+      the part is kept in `DIR/stages/NAME/`.
+
+  Raises:
+    InputError: if another process holds the part.
+  """
+  _check_key('name', name)
+  folder = storage.join(workdir, 'stages', name)
+  key = _key(workdir)
+  fresh = key not in _open
+  with storage.lock(folder):
+    if not alone:
+      open_run(folder, config)
+    _open.add(key)
+    try:
+      yield
+    finally:
+      if fresh:
+        _open.discard(key)
+
+
+def _key(workdir: str) -> str:
+  return workdir if '://' in workdir else os.path.abspath(workdir)
 
 
 class Metrics:
@@ -321,6 +359,18 @@ def merge_ledger(workdir: str) -> list[dict[str, Any]]:
   Raises:
     InputError: if a booked row is not one.
   """
+  rows = booked(workdir)
+  lines = [json.dumps(row, ensure_ascii=False) + '\n' for row in rows]
+  storage.publish(storage.join(workdir, 'ledger.jsonl'), ''.join(lines))
+  return rows
+
+
+def booked(workdir: str) -> list[dict[str, Any]]:
+  """Returns all booked rows, by key.
+
+  Raises:
+    InputError: if one is not a row of a ledger.
+  """
   folder = storage.join(workdir, 'ledger')
   names = (name for name in storage.names(folder) if name.endswith('.json'))
   rows = []
@@ -332,8 +382,6 @@ def merge_ledger(workdir: str) -> list[dict[str, Any]]:
     except ValueError as error:
       raise errors.InputError(f'{path}: {error}') from None
     rows.append(row)
-  lines = [json.dumps(row, ensure_ascii=False) + '\n' for row in rows]
-  storage.publish(storage.join(workdir, 'ledger.jsonl'), ''.join(lines))
   return rows
 
 

@@ -16,11 +16,12 @@ VERIFIERS = ('reference', 'majority')
 
 
 class Row(NamedTuple):
-  """A sample with its problem and its grade."""
+  """A sample with its problem and its grade, and the model that drew it."""
 
   problem: records.Problem
   sample: records.Sample
   grade: records.Grade
+  source: str = ''
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -88,7 +89,7 @@ def select(
   chain: Callable[[str], str] | None = None,
   ballot: Callable[[str], str] | None = None,
 ) -> tuple[list[Row], dict[str, int]]:
-  """Returns the chosen rows by problem id and sample index, and counts.
+  """Returns the chosen rows by problem, sample index and source, and counts.
 
   Args:
     rows: samples with their problems and grades, in any order: the choice does
@@ -197,11 +198,13 @@ def _agreeing(
   ]
 
 
-def _key(row: Row) -> tuple[str, int]:
-  return row.sample.problem_id, row.sample.index
+def _key(row: Row) -> tuple[str, int, str]:
+  return row.sample.problem_id, row.sample.index, row.source
 
 
 def _drawn(row: Row, seed: int) -> bytes:
   """Returns where a row stands in the order that a seed draws."""
   text = f'{seed}\n{row.sample.index}\n{row.sample.problem_id}'
+  if row.source:
+    text = f'{text}\n{row.source}'
   return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).digest()

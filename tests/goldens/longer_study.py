@@ -1,20 +1,23 @@
 """The study that tests/study_test.py kills."""
 
-from wcse_jax import study
 from wcse_jax.sampler import settings as sampler_settings
 from wcse_jax.sft import settings as sft_settings
+from wcse_jax.study import settings
 
 
-def get_config() -> study.StudyConfig:
-  return study.StudyConfig(
+def get_config() -> settings.StudyConfig:
+  return settings.StudyConfig(
     problems=128,
-    test_problems=64,
+    test=settings.TestSet(task='', limit=64),
     validation_problems=16,
-    budget_high=2,
+    budgets={'low': 1, 'high': 2},
     truth_samples=16,
     cost_ratios=(1.5, 4.0),
-    setups=('student', 'wc'),
-    student_arms=('wc', 'se'),
+    setups={
+      name: setup
+      for name, setup in settings.usual_setups(('wc', 'se')).items()
+      if name != 'se'
+    },
     replicates=1,
     majority=(2,),
     sampler=sampler_settings.SamplerConfig(

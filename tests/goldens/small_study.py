@@ -1,23 +1,21 @@
 """The small study of tests/study_test.py."""
 
-from wcse_jax import study
 from wcse_jax.sampler import settings as sampler_settings
 from wcse_jax.sft import settings as sft_settings
+from wcse_jax.study import settings
 
 
-def get_config() -> study.StudyConfig:
-  return study.StudyConfig(
+def get_config() -> settings.StudyConfig:
+  return settings.StudyConfig(
     problems=24,
-    test_problems=24,
+    test=settings.TestSet(task='', limit=24),
     validation_problems=8,
-    budget_low=1,
-    budget_high=2,
+    budgets={'low': 1, 'high': 2},
     truth_samples=8,
     pilot_problems=16,
     pilot_samples=4,
     cost_ratios=(1.5, 4.0),
-    setups=('student',),
-    student_arms=('wc', 'se', 'wc_number_matched', 'human'),
+    setups={'student': settings.usual_setups()['student']},
     replicates=1,
     majority=(2,),
     sampler=sampler_settings.SamplerConfig(

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from wcse_jax.tasks import base
 SOURCE = 'source.json'
 # What a run may be capped by: the sums of its shards' costs, and dollars.
 CAPS = ('flops', 'chip_seconds', 'decode_tokens', 'usd')
+_NAME = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]*')
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -27,6 +29,7 @@ class SampleConfig:
 
   Attributes:
     checkpoint: whatever `checkpoints.load` takes.
+    name: under which its samples are kept; empty: its stem.
     task: one of `tasks.TASKS`.
     data: folder or file of the set, or `hub:NAME@REVISION`; empty for the
       task's own source.
@@ -56,6 +59,7 @@ class SampleConfig:
   """
 
   checkpoint: str = 'tiny-wc'
+  name: str = ''
   task: str = 'arith'
   data: str = ''
   bad_rows: str = 'refuse'
@@ -78,8 +82,18 @@ class SampleConfig:
     default_factory=settings.SamplerConfig
   )
 
+  @property
+  def stem(self) -> str:
+    """The name of the folder of its samples."""
+    return self.name or model_name(self.checkpoint)
+
   def validate(self) -> None:
     """Raises InputError for the first field that is out of range."""
+    if self.name and not _NAME.fullmatch(self.name):
+      raise errors.InputError(
+        'name: wanted letters, digits, "_", "." and "-", no dot first; got '
+        f'{self.name!r}.'
+      )
     for field, least in (
       ('limit', 0),
       ('shots', 0),

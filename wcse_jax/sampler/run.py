@@ -92,7 +92,7 @@ def _sample(
   cap = _Cap(config, replica)
   engine.check_mesh(config.sampler, replica.mesh)
   print_ = {**inputs.fingerprint(config, work, replica.mesh), **extra}
-  path = storage.join(workdir, 'samples', inputs.model_name(config.checkpoint))
+  path = storage.join(workdir, 'samples', config.stem)
   folder = shardfiles.ShardFolder(path, print_)
   positions = [position for position, _ in work.chosen]
 
@@ -310,7 +310,7 @@ def _book(
   replica: sharding.Replica,
 ) -> dict[str, float]:
   """Books the costs of all shards; returns them."""
-  name = inputs.model_name(config.checkpoint)
+  name = config.stem
   runlog.book(
     workdir,
     f'sample-{name}',
@@ -370,7 +370,7 @@ def _draw(
   if processes.first():
     print(f'sample: {sampler.described(shape)}', file=sys.stderr)
   chips = model.mesh.size
-  name = inputs.model_name(config.checkpoint)
+  name = config.stem
   problems = dict(work.chosen)
   wanted: list[list[tuple[str, int]]] = []
   requests = []

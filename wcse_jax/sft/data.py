@@ -113,7 +113,9 @@ def read_graded(
     graded = {(g.problem_id, g.index): g for g in grades.rows(records.Grade)}
     rows, dropped = selection.select(
       (
-        selection.Row(problems[s.problem_id], s, graded[s.problem_id, s.index])
+        selection.Row(
+          problems[s.problem_id], s, graded[s.problem_id, s.index], model
+        )
         for s in samples.rows(records.Sample)
         if (s.problem_id, s.index) in graded
       ),

@@ -13,10 +13,11 @@ import time
 
 import pytest
 
-from wcse_jax import arms, errors, selection, storage, study
+from wcse_jax import arms, errors, selection, storage
+from wcse_jax.study import design, run, settings, stages
 
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 SMALL = ROOT / 'tests' / 'goldens' / 'small_study.py'
 LONGER = ROOT / 'tests' / 'goldens' / 'longer_study.py'
 
@@ -90,7 +91,9 @@ def test_every_number_has_n_and_interval(finished):
       assert row['low'] <= row['value'] <= row['high']
       assert row['n'] == 24
   (setup,) = results['training']['setups']
-  assert [arm['arm'] for arm in setup['arms']] == list(small().student_arms)
+  assert [arm['arm'] for arm in setup['arms']] == list(
+    small().setups['student'].arms
+  )
   for arm in setup['arms']:
     assert {'value', 'low', 'high', 'n'} <= set(arm['pass@1'])
     assert len(arm['replicates']) == 1
@@ -98,7 +101,7 @@ def test_every_number_has_n_and_interval(finished):
 
 def test_truth_is_brute_force_over_other_samples(finished):
   _, results = finished
-  s = study.Study(small(), 'unused')
+  s = design.Study(small(), 'unused')
   assert s.pool('wc', 'high', 0).start == 8
   assert results['truth']['samples_per_problem'] == 8
   assert {row['model'] for row in results['truth']['checks']} == {'wc', 'se'}
@@ -117,13 +120,11 @@ def test_rules_choose_what_is_trained_on(finished):
   config = small(
     selection=selection.Selection(sound=True, per_problem=1), decontaminate=0.2
   )
-  s = study.Study(config, workdir)
+  s = design.Study(config, workdir)
   assert 0 < len(s.trained) < len(s.problems) == 24
-  graded = {role: s.graded(role) for role in ('wc', 'se')}
+  staged = stages.Stages(s)
   for arm in ('wc', 'se'):
-    rows, counts = arms.choose(
-      arm, s.task, s.trained, graded, s.pools(0), config.selection
-    )
+    rows, counts = staged.rows('high', arm, 0)
     assert rows
     ids = [row.problem.id for row in rows]
     assert len(ids) == len(set(ids)) == counts['problems_chosen']
@@ -136,7 +137,7 @@ def test_overlap_of_the_sets_is_reported(finished):
   found = results['contamination']
   assert (found['train'], found['test'], found['dropped']) == (24, 24, 0)
   config = small(decontaminate=0.2)
-  s = study.Study(config, 'unused')
+  s = design.Study(config, 'unused')
   far = [p.id for p in s.problems if s.overlap.shares.get(p.id, 0) < 0.2]
   assert [problem.id for problem in s.trained] == far
 
@@ -179,7 +180,7 @@ def contrast_of(truth, k_weak, k_strong):
 
 
 def test_replicates_never_share_a_sample():
-  s = study.Study(small(replicates=3), 'unused')
+  s = design.Study(small(replicates=3), 'unused')
   for role in ('wc', 'se'):
     pools = [s.pool(role, 'high', r) for r in range(3)]
     seen = [i for pool in pools for i in pool]
@@ -224,50 +225,52 @@ def test_second_run_does_nothing_and_says_the_same(finished):
 
 def test_report_is_rebuilt_from_files(finished):
   workdir, results = finished
-  rebuilt = study.rebuild(small(), workdir)
+  rebuilt = run.rebuild(small(), workdir)
   assert without_times(rebuilt) == without_times(results)
 
 
 def test_another_study_is_refused(finished):
   workdir, _ = finished
   with pytest.raises(errors.InputError, match='seed') as caught:
-    study.run(small(seed=5), workdir)
+    run.run(small(seed=5), workdir)
   assert '\n' not in str(caught.value)
 
 
 @pytest.mark.parametrize(
   ('change', 'wanted'),
   [
-    ({'student_arms': ('wc', 'xx')}, 'xx'),
-    ({'train_budget': 'mid'}, 'mid'),
     ({'replicates': 0}, 'replicates'),
-    ({'budget_low': 3}, 'budget_low'),
+    ({'budgets': {'low': 3, 'high': 2}}, 'budgets'),
     ({'cost_ratios': (5.0,)}, 'cost_ratios'),
-    ({'wc': 'tiny-nobody'}, 'tiny-nobody'),
+    (
+      {
+        'models': settings.pair_of_models()
+        | {'wc': settings.Model(checkpoint='tiny-nobody')}
+      },
+      'tiny-nobody',
+    ),
   ],
 )
 def test_bad_configurations(change, wanted, tmp_path):
   with pytest.raises(errors.InputError, match=wanted):
-    study.run(small(**change), str(tmp_path / 'run'))
+    run.run(small(**change), str(tmp_path / 'run'))
   assert not (tmp_path / 'run').exists()
 
 
 def test_an_arm_takes_the_right_samples_of_its_pool_only(finished):
   workdir, _ = finished
-  s = study.Study(small(), workdir)
-  graded = {role: s.graded(role) for role in ('wc', 'se')}
-  pools = {role: s.pool(role, 'high', 0) for role in ('wc', 'se')}
-  counts = {}
-  for arm in arms.ARMS:
-    rows = arms.examples(arm, s.task, s.problems, graded, pools)
-    counts[arm] = len(rows)
+  s = design.Study(small(), workdir)
+  staged = stages.Stages(s)
+  counts = {
+    arm: len(staged.rows('high', arm, 0)[0])
+    for arm in ('wc', 'se', 'wc_number_matched')
+  }
   for role in ('wc', 'se'):
-    right = [
-      g for g in graded[role].grades if g.correct and g.index in pools[role]
-    ]
-    assert counts[role] == len(right)
+    pool = s.pool(role, 'high', 0)
+    part = staged.graded(role).table.restrict(pool.start, len(pool))
+    assert counts[role] == part.right_M.sum()
   assert counts['wc_number_matched'] < counts['wc']
-  assert counts['human'] == 24
+  assert len(arms.human(s.problems, s.task)) == 24
 
 
 @pytest.mark.slow

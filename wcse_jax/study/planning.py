@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wcse_jax import arms as arm_data
-from wcse_jax import follow, runlog, storage
+from wcse_jax import errors, follow, records, runlog, shardfiles, storage
 from wcse_jax.metrics import measure
 from wcse_jax.plan import (
   allocation,
@@ -18,17 +18,17 @@ from wcse_jax.plan import (
   planner,
   settings,
 )
-from wcse_jax.sampler import inputs
+from wcse_jax.study import settings as study_settings
 
 
-ROLES = ('wc', 'se')
+ROLES = study_settings.PAIR
 
 
 def plan(study, graded: Mapping[str, arm_data.Graded]) -> None:
   """Writes `plan/plan.json`: what a pilot of the first samples says.
 
   Args:
-    study: a `study.Study`.
+    study: a `design.Study`.
     graded: samples and grades of `wc` and `se`.
 
   Raises:
@@ -38,7 +38,7 @@ def plan(study, graded: Mapping[str, arm_data.Graded]) -> None:
   if storage.exists(path):
     return
   c = study.config
-  names = [inputs.model_name(getattr(c, role)) for role in ROLES]
+  names = [study.stem(role) for role in ROLES]
   sources = [
     pilots.Source(
       storage.join(study.workdir, 'grades', name), name, study.workdir, name
@@ -48,7 +48,7 @@ def plan(study, graded: Mapping[str, arm_data.Graded]) -> None:
   asked = settings.PlanConfig(
     pilots=tuple(source.path for source in sources),
     currency='flops',
-    budget=c.budget_high,
+    budget=max(c.budgets.values()),
     problems=len(study.problems),
     seed=c.seed,
   )
@@ -65,7 +65,7 @@ def plan(study, graded: Mapping[str, arm_data.Graded]) -> None:
     worth=allocation.covered,
     rates=(None, None),
     sources=tuple(
-      (source.path, getattr(c, role))
+      (source.path, study.checkpoint(role))
       for source, role in zip(sources, ROLES, strict=True)
     ),
     dollars=costs.per_million_right(
@@ -93,21 +93,57 @@ def counted(
   )
 
 
-def follow_it(study) -> None:
+def check(study) -> None:
+  """Raises InputError if the pair is not asked alike, as plans have it."""
+  alike = ('temperature', 'shots', 'prompts', 'chat')
+  models = [study.config.models[role] for role in ROLES]
+  for name in alike:
+    values = [getattr(model, name) for model in models]
+    if values[0] != values[1]:
+      raise errors.InputError(
+        f'pilot_problems: wanted 0 where {name} differs between wc and se, '
+        f'which a plan asks alike; got {values[0]!r} and {values[1]!r}.'
+      )
+
+
+def follow_it(study, replicate: int = 0) -> None:
   """Draws what the plan says, into a run folder of its own."""
-  folder = storage.join(study.workdir, 'planned')
+  folder = study.planned(replicate)
   done = storage.join(folder, 'followed.json')
   if not storage.exists(done):
     follow.follow(
       dataclasses.replace(
         study.sampling('wc'),
+        name='',
         plan=storage.join(study.workdir, 'plan', 'plan.json'),
         # The plan's samples are none of the pilot's.
-        seed=study.config.seed + 1,
+        seed=study.config.seed + 1 + replicate,
       ),
       folder,
     )
   for row in runlog.merge_ledger(folder):
-    key = f'planned-{row["stage"]}-{row["model"]}'
+    key = f'planned-r{replicate}-{row["stage"]}-{row["model"]}'
     stage = f'planned {row["stage"]}'
     runlog.book(study.workdir, key, row | {'stage': stage})
+  storage.publish_json(
+    storage.join(study.workdir, 'plan', f'followed-r{replicate}.json'),
+    storage.read_json(done),
+  )
+
+
+def followed(study, replicate: int = 0) -> list[tuple[arm_data.Graded, range]]:
+  """Returns what the plan drew, as parts of `arms.choose`."""
+  folder, found = study.planned(replicate), []
+  for name in storage.names(storage.join(folder, 'samples')):
+    samples, grades = (
+      shardfiles.ShardFolder(storage.join(folder, kind, name))
+      for kind in ('samples', 'grades')
+    )
+    if samples.shards:
+      # Rows of the problems that were asked; of the others there are none.
+      asked = {row.problem_id for row in grades.rows(records.Grade)}
+      problems = [p for p in study.problems if p.id in asked]
+      graded = arm_data.Graded.read(name, study.task, problems, samples, grades)
+      most = max(shard.last_index for shard in samples.shards)
+      found.append((graded, range(most + 1)))
+  return found

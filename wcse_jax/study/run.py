@@ -1,0 +1,117 @@
+"""A study from beginning to end, or the report of what there is."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from wcse_jax import arms as arm_data
+from wcse_jax import errors, runlog, shardfiles, storage
+from wcse_jax.report import browser, html
+from wcse_jax.study import design, findings, graph, planning, settings
+from wcse_jax.study import stages as staging
+
+
+def run(
+  config: settings.StudyConfig, workdir: str, *, only: str = ''
+) -> dict[str, Any] | None:
+  """Runs a study to its end, or some stages of it.
+
+  Args:
+    config: the settings.
+    workdir: the run folder.
+    only: names of stages, as `graph.matching` reads them; several processes
+      may run different ones of one folder at a time.  Empty: all of them, and
+      the report.
+
+  Returns:
+    What `results.json` holds; None where only some stages ran.
+
+  Raises:
+    InputError: if the configuration does not fit, or the folder holds another
+      study; nothing is written before that.
+  """
+  study = design.Study(config, workdir)
+  planning.check(study)
+  stages = staging.Stages(study)
+  study.check()
+  if only:
+    chosen = graph.matching(stages.all, only)
+    if not storage.exists(storage.join(workdir, shardfiles.MANIFEST)):
+      shardfiles.claim(workdir, study.fingerprint())
+    graph.run(stages.all, chosen, 'study', _holder(study, apart=True))
+    return None
+  with runlog.writing(workdir, study.described()):
+    shardfiles.claim(workdir, study.fingerprint())
+    graph.run(stages.all, stages.all, 'study', _holder(study, apart=False))
+    return report(stages)
+
+
+def _holder(study: design.Study, *, apart: bool):
+  """Returns stage -> a context that holds it for this process."""
+
+  @contextlib.contextmanager
+  def hold(key: str) -> Iterator[None]:
+    with runlog.part(study.workdir, key, study.described(), alone=not apart):
+      yield
+
+  return hold
+
+
+def report(stages: staging.Stages) -> dict[str, Any]:
+  """Writes `results.json` and `report/`; returns the results."""
+  study = stages.study
+  results = snapshot(stages)
+  runlog.merge_ledger(study.workdir)
+  write(stages, results, storage.join(study.workdir, 'report'))
+  storage.publish_json(storage.join(study.workdir, 'results.json'), results)
+  return results
+
+
+def snapshot(stages: staging.Stages) -> dict[str, Any]:
+  """Returns the results so far; reads finished stages, and writes nothing."""
+  study = stages.study
+  graded: dict[str, arm_data.Graded] = {}
+  for name in study.sources():
+    found = stages.read(name)
+    if found is not None:
+      graded[name] = found
+  done = {stage.key: stage.done() for stage in stages.all}
+  results = shardfiles.plain(findings.collect(study, graded, done))
+  results['samples_shown'] = sum(
+    int(one.table.rows_Q.sum()) for one in graded.values()
+  )
+  return results
+
+
+def write(stages: staging.Stages, results: dict[str, Any], folder: str) -> None:
+  """Writes the pages of a report: results, and the samples that are graded."""
+  study = stages.study
+  names = {
+    name: study.stem(name)
+    for name in study.sources()
+    if stages.read(name) is not None
+  }
+  if names:
+    browser.write(
+      study.placed,
+      browser.sources(study.workdir, names),
+      storage.join(folder, 'samples'),
+      lambda problem, text: study.task.sound(problem, text)[1],
+    )
+  html.write(results, folder)
+
+
+def rebuild(config: settings.StudyConfig, workdir: str) -> dict[str, Any]:
+  """Rebuilds results and report from the files of a run folder.
+
+  Raises:
+    InputError: if the folder holds no study, or another one.
+  """
+  stages = staging.Stages(design.Study(config, workdir))
+  stages.study.check()
+  if not storage.exists(storage.join(workdir, shardfiles.MANIFEST)):
+    raise errors.InputError(
+      f'{workdir}: wanted the run folder of a study; there is none.'
+    )
+  with runlog.writing(workdir, stages.study.described()):
+    return report(stages)
