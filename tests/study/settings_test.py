@@ -52,7 +52,6 @@ def test_the_defaults_are_the_papers_arms_and_setups():
     (with_setup(model='nobody'), r'setups\.x\.model'),
     (with_setup(arms=('wc', 'xx')), r"setups\.x\.arms: .*human; got 'xx'"),
     (with_setup(budgets=('mid',)), r'setups\.x\.budgets: .*low, high'),
-    (with_setup(budgets=()), r'setups\.x\.budgets'),
     (with_setup(primary=('wc', 'xx')), r'setups\.x\.primary'),
     ({'budgets': {}}, 'budgets: wanted counts >= 1'),
     ({'budgets': {'a': 2, 'b': 2}}, 'budgets: wanted rising counts'),

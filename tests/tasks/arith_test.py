@@ -21,16 +21,22 @@ def test_splits_have_their_fixed_sizes(splits):
   assert {k: len(v) for k, v in splits.items()} == {
     'train': 8192,
     'test': 1024,
+    'hard': 512,
   }
 
 
 def test_splits_and_stream_share_no_question(splits):
   stream = itertools.islice(arith.stream('another seed'), 4000)
+  easy = itertools.islice(arith.stream('easy', levels=(1, 2, 3, 4)), 4000)
+  hard = {p.question for p in splits['hard']}
+  assert len(hard) == 512
+  assert not hard & {p.question for p in easy}
   questions = [
     {p.question for p in splits['train']},
     {p.question for p in splits['test']},
     {p.question for p in stream},
   ]
+  assert not hard & (questions[0] | questions[1])
   for a, b in itertools.combinations(questions, 2):
     assert not a & b
   assert len(questions[0]) == 8192

@@ -23,6 +23,11 @@ _KINDS = {
 }
 
 
+def role(name: str) -> str:
+  """Returns what a model of a study is called."""
+  return ROLES.get(name, name)
+
+
 def kind(name: str) -> str:
   """Returns the kind (see `figures`), and so the colour, of an arm or role."""
   return _KINDS.get(name, 'other')

@@ -82,9 +82,8 @@ class Study:
       for name, count in config.budgets.items()
     }
     self._check_folders()
-    for arm in self.used_arms():
-      for name in config.budgets:
-        self.parts(arm, name, 0)
+    for name, arm in self.arm_budgets():
+      self.parts(arm, name, 0)
     self.placed = base.select(
       self.task,
       'train',
@@ -236,14 +235,11 @@ class Study:
 
   def _width(self, name: str) -> int:
     """Returns the samples per problem of one replicate."""
-    return max(
-      count
-      for one in self.config.budgets
-      for count in (
-        self.count(name, one),
-        *(self._counts(arm, one).get(name, 0) for arm in self.used_arms()),
-      )
-    )
+    budgets = [self.count(name, one) for one in self.config.budgets]
+    parts = [
+      self._counts(arm, one).get(name, 0) for one, arm in self.arm_budgets()
+    ]
+    return max(*budgets, *parts, 0)
 
   def drawn(self, name: str) -> int:
     """Returns the samples per problem of a model: all of them."""
@@ -306,7 +302,7 @@ class Study:
     """Yields every student, whole replicates first."""
     for replicate in range(self.config.replicates):
       for name, setup in self.config.setups.items():
-        for number, budget_name in enumerate(setup.budgets):
+        for number, budget_name in enumerate(self.config.budgets_of(name)):
           for arm in setup.arms:
             # Human solutions are the same at any budget.
             if number == 0 or not self.config.arms[arm].human:

@@ -194,7 +194,7 @@ def _examples(
 
   The problems are the first, in order, on which each kind of sample occurs.
   """
-  budget_name = max(study.config.budgets, key=study.config.budgets.get)
+  budget_name = study.config.largest
   pools = {
     name: study.pool(name, budget_name, 0)
     for name in settings.PAIR

@@ -119,8 +119,8 @@ def training(study) -> dict[str, Any]:
 
 def _groups(study) -> Iterator[tuple[str, str]]:
   """Yields (setup, budget) of all students."""
-  for name, setup in study.setups().items():
-    for budget_name in setup.budgets:
+  for name in study.setups():
+    for budget_name in study.config.budgets_of(name):
       yield name, budget_name
 
 
@@ -187,7 +187,7 @@ def _reading(gap: Mapping[str, Any], a: str, b: str) -> str:
 
 def answer(study, gaps, training) -> dict[str, Any]:
   """Returns the answer in one sentence, which follows from the intervals."""
-  name = max(study.config.budgets, key=study.config.budgets.get)
+  name = study.config.largest
   if name not in gaps:
     return {
       'sentence': 'Not known yet: the samples are not all drawn and graded.',

@@ -48,7 +48,7 @@ def plan(study, graded: Mapping[str, arm_data.Graded]) -> None:
   asked = settings.PlanConfig(
     pilots=tuple(source.path for source in sources),
     currency='flops',
-    budget=max(c.budgets.values()),
+    budget=c.budgets[c.largest],
     problems=len(study.problems),
     seed=c.seed,
   )

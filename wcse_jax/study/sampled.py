@@ -78,7 +78,7 @@ def _measured(table: measure.Table, indices: range) -> dict[str, Any]:
 
 def curves(study, tables: Tables) -> dict[str, Any]:
   """Returns every measure that goes by the number of samples, by model."""
-  most = _largest(study)
+  most = study.config.largest
   found = {}
   for model in tables:
     count = study.count(model, most)
@@ -89,10 +89,6 @@ def curves(study, tables: Tables) -> dict[str, Any]:
       names = ('coverage', 'diversity', 'distinct_chains', 'majority')
       found[model] = {name: whole[name] for name in names}
   return found
-
-
-def _largest(study) -> str:
-  return max(study.config.budgets, key=study.config.budgets.get)
 
 
 def brute(study, tables: Tables) -> dict[str, measure.Table]:
@@ -111,8 +107,8 @@ def truth(study, tables: Tables) -> dict[str, Any] | None:
   for role, table in brute(study, tables).items():
     exact = measure.measure(table, ks)['coverage']
     found[role] = exact
-    few = pool(study, tables, role, _largest(study))
-    shown = [k for k in ks if k <= study.count(role, _largest(study))]
+    few = pool(study, tables, role, study.config.largest)
+    shown = [k for k in ks if k <= study.count(role, study.config.largest)]
     for row in measure.measure(few, shown)['coverage']:
       known = next(one for one in exact if one['k'] == row['k'])
       inside = row['low'] <= known['value'] <= row['high']

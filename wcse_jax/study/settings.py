@@ -88,7 +88,8 @@ class Setup:
     model: the name of the model.
     title: of the report.
     arms: names of arms; none leaves the setup out.
-    budgets: names of budgets whose data train a student each.
+    budgets: names of budgets whose data train a student each; none: of the
+      largest.
     primary: the arms whose difference is the question; each other arm is
       compared with the second, and Holm's correction covers those.
     sft: how it is trained; None: as the study says.
@@ -97,7 +98,7 @@ class Setup:
   model: str
   title: str
   arms: tuple[str, ...] = ('wc', 'se')
-  budgets: tuple[str, ...] = ('high',)
+  budgets: tuple[str, ...] = ()
   primary: tuple[str, str] = ('wc', 'se')
   sft: sft_settings.SftConfig | None = None
 
@@ -268,6 +269,15 @@ class StudyConfig:
     default_factory=sft_settings.SftConfig
   )
 
+  @property
+  def largest(self) -> str:
+    """The name of the largest budget."""
+    return max(self.budgets, key=lambda name: self.budgets[name])
+
+  def budgets_of(self, setup: str) -> tuple[str, ...]:
+    """Returns the budgets whose data a setup trains on."""
+    return self.setups[setup].budgets or (self.largest,)
+
   def validate(self) -> None:
     """Raises InputError for the first field that is out of range."""
     self._check_names()
@@ -339,10 +349,6 @@ class StudyConfig:
       _known(f'{where}.arms', setup.arms, self.arms)
       _known(f'{where}.budgets', setup.budgets, self.budgets)
       _known(f'{where}.primary', setup.primary, self.arms)
-      if setup.arms and not setup.budgets:
-        raise errors.InputError(
-          f'{where}.budgets: wanted the name of a budget; got none.'
-        )
 
   def _check_counts(self) -> None:
     for field, least in (('replicates', 1), ('pass_samples', 0)):

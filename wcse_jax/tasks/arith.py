@@ -7,7 +7,9 @@ answer lies in a small range.  Its level is the number of operations, 1 to 8.
 A problem is fixed by its split and position.  `train` and `test` are fixed sets
 (8,192 and 1,024 problems of levels 1 to 6 in turn) and `stream(seed)` has no
 end.  The split of a question is decided by a hash of its text, so that no
-question of one can occur in another.
+question of one can occur in another.  `hard` is a fixed set to transfer to: 512
+problems of levels 5 to 8, drawn as a stream is.  A stream of levels up to 4, as
+the embedded models were trained on, has none of them.
 """
 
 import dataclasses
@@ -22,7 +24,8 @@ from wcse_jax.tasks import base
 
 
 LEVELS = (1, 2, 3, 4, 5, 6)
-SIZES = {'train': 8192, 'test': 1024}
+HARD = (5, 6, 7, 8)
+SIZES = {'train': 8192, 'test': 1024, 'hard': 512}
 # Running counts stay in [0, _MOST], so that numbers have at most two digits.
 _MOST = 99
 
@@ -80,7 +83,7 @@ class Arith(base.Task):
   """Arithmetic word problems with exact grading, of any number."""
 
   name = 'arith'
-  splits = ('train', 'test')
+  splits = ('train', 'test', 'hard')
   stop = ('\nQ:',)
 
   def problems(self, split: str) -> list[records.Problem]:
@@ -102,7 +105,8 @@ class Arith(base.Task):
 
 @functools.cache
 def _fixed(split: str) -> tuple[records.Problem, ...]:
-  found = stream(split, split=split, levels=LEVELS)
+  levels = HARD if split == 'hard' else LEVELS
+  found = stream(split, split=split, levels=levels)
   return tuple(next(found) for _ in range(SIZES[split]))
 
 
@@ -120,15 +124,17 @@ def stream(
   Args:
     seed: what the problems depend on.
     levels: numbers of operations.
-    split: `train`, `test`, or `stream` for questions that are in neither.
+    split: `train`, `test`, or `hard` or `stream` for questions that are in
+      neither.
   """
   rng = random.Random(f'arith {seed}')
+  bucket = 'stream' if split == 'hard' else split
   seen: set[str] = set()
   position = 0
   while True:
     level = levels[position % len(levels)]
     problem = _draw(rng, level, f'arith/{split}/{position}')
-    if split_of(problem.question) != split or problem.question in seen:
+    if split_of(problem.question) != bucket or problem.question in seen:
       continue
     if split != 'stream':
       seen.add(problem.question)

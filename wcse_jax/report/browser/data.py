@@ -22,7 +22,7 @@ class Source:
   """The samples of one model.
 
   Attributes:
-    role: `wc` or `se`.
+    role: its name in the study, `wc` and `se` first.
     name: the model's.
     samples: its samples.
     grades: their grades.

@@ -20,12 +20,12 @@ def render(
   levels = sorted({row[2] for row in rows} - {''})
   held = {
     'rows': rows,
-    'roles': [names.ROLES[source.role] for source in sources],
+    'roles': [names.role(source.role) for source in sources],
     'kinds': list(data.KINDS),
     'levels': levels,
   }
   models = [
-    (str(i), f'{names.ROLES[source.role]}: {source.name}')
+    (str(i), f'{names.role(source.role)}: {source.name}')
     for i, source in enumerate(sources)
   ]
   body = markup.tag(
@@ -91,9 +91,9 @@ def render(
 
 
 def _solved(sources: Sequence[data.Source]) -> list[tuple[str, str]]:
-  if len(sources) != 2:
-    return [('all', 'a model'), ('none', 'no model')]
-  first, second = (names.ROLES[source.role] for source in sources)
+  if len(sources) < 2:
+    return [('all', 'the model'), ('none', 'not solved')]
+  first, second = (names.role(source.role) for source in sources[:2])
   return [
     ('0', f'{first} alone'),
     ('1', f'{second} alone'),

@@ -71,7 +71,11 @@ def _column(
     'section',
     markup.tag(
       'h2',
-      markup.tag('span', names.ROLES[source.role], class_=f'key {source.role}'),
+      markup.tag(
+        'span',
+        names.role(source.role),
+        class_=f'key {names.kind(source.role)}',
+      ),
       ' ',
       source.name,
     ),

@@ -29,7 +29,7 @@ function chosen(id) {
 
 function solved(row, how) {
   const by = row.right.map(n => n > 0);
-  if (by.length !== 2) return by.some(Boolean) === (how === 0);
+  if (by.length < 2) return by.some(Boolean) === (how === 0);
   return [by[0] && !by[1], by[1] && !by[0], by[0] && by[1],
     !by[0] && !by[1]][how];
 }
