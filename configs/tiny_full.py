@@ -8,38 +8,18 @@ Time:      see docs/results/tiny-full.md
 
 import dataclasses
 
-from wcse_jax.sampler import settings as sampler_settings
-from wcse_jax.sft import settings as sft_settings
 from wcse_jax.study import recipes, settings
 
 
 def get_config() -> settings.StudyConfig:
-  config = settings.StudyConfig(
+  config = dataclasses.replace(
+    recipes.tiny(),
     title='The whole grid (embedded models)',
-    problems=192,
     budgets={'low': 1, 'mid': 3, 'high': 5},
     test=settings.TestSet(task='', limit=512),
     transfer={'hard': settings.TestSet(task='arith', split='hard', limit=256)},
-    truth_samples=128,
     replicates=5,
     power=settings.Power(accuracy=0.25, disagreement=0.2, wanted=0.03),
-    sampler=sampler_settings.SamplerConfig(
-      temperature=0.7,
-      top_k=3,
-      max_new_tokens=80,
-      slots=512,
-      prefill_batch=64,
-    ),
-    sft=sft_settings.SftConfig(
-      steps=80,
-      batch_size=16,
-      accumulate=2,
-      max_length=128,
-      checkpoints=2,
-      optimizer=sft_settings.OptimizerConfig(
-        learning_rate=1e-4, warmup_steps=10
-      ),
-    ),
   )
   config = dataclasses.replace(
     config,

@@ -8,10 +8,54 @@ Source of the paper's settings: Bansal et al. 2024, arXiv:2408.16737.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from wcse_jax import errors
 from wcse_jax import selection as selections
 from wcse_jax.sampler import settings as sampler_settings
 from wcse_jax.sft import settings as sft_settings
 from wcse_jax.study import settings
+
+
+def based(name: str) -> settings.StudyConfig:
+  """Returns the study of a name: `tiny`, `math` or `gsm8k`."""
+  known = {'tiny': tiny, 'math': math, 'gsm8k': gsm8k}
+  if name not in known:
+    raise errors.InputError(
+      f'--config: wanted one of {", ".join(known)} behind the colon; got '
+      f'{name!r}.'
+    )
+  return known[name]()
+
+
+def tiny() -> settings.StudyConfig:
+  """Returns the study of the embedded models, for any machine."""
+  return settings.StudyConfig(
+    title='Weaker and cheaper, or stronger and dearer? (embedded models)',
+    problems=192,
+    test=settings.TestSet(task='', limit=256),
+    validation_problems=64,
+    budgets={'low': 1, 'high': 5},
+    truth_samples=128,
+    pilot_problems=96,
+    replicates=3,
+    power=settings.Power(accuracy=0.25, disagreement=0.2),
+    sampler=sampler_settings.SamplerConfig(
+      temperature=0.7,
+      top_k=3,
+      max_new_tokens=80,
+      slots=512,
+      prefill_batch=64,
+    ),
+    sft=sft_settings.SftConfig(
+      steps=80,
+      batch_size=16,
+      accumulate=2,
+      max_length=128,
+      checkpoints=2,
+      optimizer=sft_settings.OptimizerConfig(
+        learning_rate=1e-4, warmup_steps=10
+      ),
+    ),
+  )
 
 
 def math() -> settings.StudyConfig:
@@ -231,7 +275,7 @@ def mixing(
     {
       f'mix_{share:g}': settings.Arm(
         label=f'mix, {share:.0%} of the budget for WC',
-        samples={'wc': share, 'se': 1 - share},
+        samples={'wc': share, 'se': round(1 - share, 9)},
       )
       for share in shares
     },

@@ -1,0 +1,14 @@
+"""One right sample a problem kept: coverage without diversity.
+
+Command:   python launch/study.py --workdir=runs/coverage_diversity \
+             --config=configs/coverage_diversity.py:tiny
+           (:math and :gsm8k add the same to the paper's studies)
+Hardware:  :tiny on 2 CPU cores; the others as configs/paper_math.py says
+Time:      `--dry_run` tells it
+"""
+
+from wcse_jax.study import recipes, settings
+
+
+def get_config(base: str = 'tiny') -> settings.StudyConfig:
+  return recipes.coverage_against_diversity(recipes.based(base))

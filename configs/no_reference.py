@@ -1,0 +1,14 @@
+"""Majority answers in place of references: does the winner change?
+
+Command:   python launch/study.py --workdir=runs/no_reference \
+             --config=configs/no_reference.py:tiny
+           (:math and :gsm8k add the same to the paper's studies)
+Hardware:  :tiny on 2 CPU cores; the others as configs/paper_math.py says
+Time:      `--dry_run` tells it
+"""
+
+from wcse_jax.study import recipes, settings
+
+
+def get_config(base: str = 'tiny') -> settings.StudyConfig:
+  return recipes.no_reference(recipes.based(base))
