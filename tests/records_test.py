@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import random
 import re
@@ -188,3 +189,34 @@ def test_read_rows_counts_blank_lines_and_keeps_odd_separators(root):
   message = re.escape(f'{path}: row 3: missing field "problem_id"')
   with pytest.raises(errors.InputError, match=message):
     records.read_rows(path, records.Sample)
+
+
+def test_own_rows_are_what_was_written():
+  odd = dataclasses.replace(_SAMPLE, text='a\u2028b\x00"\\\n é𝄞', logprob=-3)
+  data = f'{_SAMPLE.to_json()}\n{odd.to_json()}\n'.encode()
+  found = records.own_rows(data, records.Sample, 'x')
+  assert found == [_SAMPLE, odd]
+  assert all(type(row.tokens) is tuple for row in found)
+  drawn = records.own_rows(data, records.Drawn, 'x')
+  names = [field.name for field in dataclasses.fields(records.Drawn)]
+  for few, row in zip(drawn, found, strict=True):
+    assert all(getattr(few, n) == getattr(row, n) for n in names)
+  grades = [_GRADE, _GRADE]
+  data = ''.join(f'{row.to_json()}\n' for row in grades).encode()
+  assert records.own_rows(data, records.Grade, 'x') == grades
+
+
+@pytest.mark.parametrize('cls', [records.Sample, records.Drawn])
+@pytest.mark.parametrize(
+  ('old', 'new', 'wanted'),
+  [
+    ('"index":', '"index":"', 'row 2: wanted JSON'),
+    ('"text":', '"txt":', 'row 2: unknown field "txt"'),
+    ('"index":', '"index":null,"i":', 'row 2: unknown field "i"'),
+  ],
+)
+def test_what_is_wrong_with_own_rows_is_told(cls, old, new, wanted):
+  line = _SAMPLE.to_json()
+  data = f'{line}\n{line.replace(old, new, 1)}\n'.encode()
+  with pytest.raises(errors.InputError, match=wanted):
+    records.own_rows(data, cls, 'x')

@@ -343,3 +343,32 @@ def test_parts_left_by_a_kill_in_close_do_not_bring_old_rows_back(
       {'name': 'sft', 'step': 0, 'loss': 3.0}
     ]
     assert storage.names(f'{path}/parts') == []
+
+
+def test_parts_of_a_run_folder_are_held_one_by_one(tmp_path):
+  folder = str(tmp_path)
+  with runlog.part(folder, 'sample-wc', {'a': 1}, alone=False):
+    # What runs inside finds the folder open.
+    with runlog.writing(folder, {'b': 2}):
+      runlog.book(folder, 'sample-wc', _ROW)
+    assert not storage.exists(storage.join(folder, 'config.json'))
+    other = subprocess.run(
+      [
+        sys.executable,
+        '-c',
+        'import sys; from wcse_jax import runlog\n'
+        'with runlog.part(sys.argv[1], "sample-se", {}, alone=False): pass\n'
+        'with runlog.part(sys.argv[1], "sample-wc", {}, alone=False): pass\n',
+        folder,
+      ],
+      capture_output=True,
+      text=True,
+    )
+    assert 'sample-wc: wanted to be the only writer' in other.stderr
+    assert 'sample-se' not in other.stderr
+  own = storage.read_json(storage.join(folder, 'stages/sample-wc/config.json'))
+  assert own == {'a': 1}
+  # It is closed again: the next writer opens it.
+  with runlog.writing(folder, {'b': 2}):
+    pass
+  assert storage.read_json(storage.join(folder, 'config.json')) == {'b': 2}

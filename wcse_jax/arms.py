@@ -37,7 +37,7 @@ class Graded:
     """Returns them, their table made of all rows, which pass once."""
     table = measure.Table.from_rows(
       problems,
-      samples.rows(records.Sample),
+      samples.rows(records.Drawn),
       grades.rows(records.Grade),
       task.chain,
       task.ballot,
@@ -51,8 +51,6 @@ class Graded:
     position: int | None = None,
   ) -> Iterator[selection.Row]:
     """Yields the samples of some indices and problems.
-
-    The ids of their tokens are left out: texts are trained on.
 
     Args:
       pool: the sample indices.
@@ -71,11 +69,11 @@ class Graded:
         (one.problem_id, one.index): one
         for one in self.grades.read(shard, records.Grade)
       }
-      for row in self.samples.read(shard, records.Sample):
+      for row in self.samples.read(shard, records.Drawn):
         if row.index in pool and row.problem_id in problems:
           yield selection.Row(
             problems[row.problem_id],
-            dataclasses.replace(row, tokens=()),
+            row,
             grades[row.problem_id, row.index],
             self.name,
           )

@@ -106,7 +106,7 @@ def grade(config: GradeConfig, workdir: str) -> dict[str, Any]:
           task, problems, workdir, name, processes=config.processes
         )
         tables[name] = _table(
-          task, problems, samples.rows(records.Sample), found
+          task, problems, samples.rows(records.Drawn), found
         )
     measures = {
       name: _measure(whole, workdir, name) for name, whole in tables.items()
@@ -160,7 +160,7 @@ def grade_missing(
           shard,
           [
             (row.problem_id, row.index, row.text)
-            for row in samples.read(shard, records.Sample)
+            for row in samples.read(shard, records.Drawn)
           ],
         )
         for shard in missing

@@ -1,12 +1,15 @@
 """Problems, samples and grades: rows of one line of JSON each."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
 import types
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
+
+import msgspec
 
 from wcse_jax import errors, storage
 
@@ -129,6 +132,17 @@ class Sample(_Row):
       )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Drawn:
+  """What a sample says, without the ids of its tokens; see `Sample`."""
+
+  problem_id: str
+  index: int
+  text: str
+  finish_reason: str
+  output_tokens: int
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Grade(_Row):
   """The verdict on one sample.
@@ -201,6 +215,35 @@ def parse_rows(text: str, cls: type[RowT], path: str) -> list[RowT]:
     for number, line in enumerate(text.split('\n'), 1)
     if line.strip()
   ]
+
+
+def own_rows(
+  data: bytes, cls: type[RowT] | type[Drawn], path: str
+) -> list[Any]:
+  """Returns the rows of a file that this project wrote, unchanged since.
+
+  Types are checked, at a tenth of the time that `parse_rows` takes; what is
+  wrong is told by that.
+
+  Args:
+    data: the file.
+    cls: of the rows; `Drawn` for a part of what samples are.
+    path: its name in errors.
+  """
+  try:
+    return _decoder(cls).decode_lines(data)
+  except (msgspec.MsgspecError, ValueError):
+    whole = Sample if cls is Drawn else cls
+    rows = parse_rows(data.decode('utf-8', 'replace'), whole, path)
+  if cls is not Drawn:
+    return rows
+  names = [field.name for field in dataclasses.fields(Drawn)]
+  return [Drawn(**{n: getattr(row, n) for n in names}) for row in rows]
+
+
+@functools.cache
+def _decoder(cls: type) -> msgspec.json.Decoder:
+  return msgspec.json.Decoder(cls)
 
 
 def digest(rows: Iterable[_Row]) -> str:

@@ -19,7 +19,7 @@ class Row(NamedTuple):
   """A sample with its problem and its grade, and the model that drew it."""
 
   problem: records.Problem
-  sample: records.Sample
+  sample: records.Sample | records.Drawn
   grade: records.Grade
   source: str = ''
 

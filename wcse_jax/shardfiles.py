@@ -309,6 +309,8 @@ class ShardFolder:
   def read(self, shard: Shard, cls: type[records.RowT]) -> list[records.RowT]:
     """Returns the rows of a good shard, verified again as they are read.
 
+    Of samples, `records.Drawn` takes a part.
+
     Raises:
       KeyError: if the shard is not among `shards`.
       InputError: if the file is missing or not what was written, or a row is
@@ -322,7 +324,7 @@ class ShardFolder:
         f'{path}: wanted sha256 {entry["sha256"]} of the manifest; the file '
         'was changed or is torn.'
       )
-    return records.parse_rows(data.decode('utf-8'), cls, path)
+    return records.own_rows(data, cls, path)
 
   def size(self, shard: Shard) -> int:
     """Returns how many rows a good shard has, from the manifest."""

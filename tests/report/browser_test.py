@@ -6,7 +6,7 @@ import browser
 import hostile
 import pytest
 
-from wcse_jax import records, shardfiles
+from wcse_jax import errors, records, shardfiles, tasks
 from wcse_jax.report import browser as pages
 from wcse_jax.report import markup
 from wcse_jax.report.browser import data
@@ -164,6 +164,56 @@ def test_what_a_checker_finds_is_asked_of_wrong_answers_alone(tmp_path):
   assert asked == ['and then and then']
   page = (out / 'pages' / '000000.html').read_text()
   assert '<mark>and</mark> then' in page
+
+
+def test_workers_write_the_same_pages(tmp_path):
+  """Also where a worker makes the checker, and finds the wrong step."""
+  whole = tasks.load('arith').problems('train')[:70]
+
+  def made(problem, at):
+    text = problem.solution.replace('=', '=1') if at % 3 else problem.solution
+    return [_rows(problem, 0, text, at % 3 == 0)]
+
+  sources = [
+    _write(tmp_path, role, name, whole, made)
+    for role, name in (('wc', 'small'), ('se', 'large'))
+  ]
+  written = {}
+  for few in (10**6, 0):
+    out = tmp_path / f'browser-{few}'
+    count = pages.write(
+      list(enumerate(whole)),
+      sources,
+      str(out),
+      lambda problem, text: tasks.load('arith').sound(problem, text)[1],
+      task=('arith', ''),
+      few=few,
+    )
+    assert count == 140
+    written[few] = {
+      path.relative_to(out): path.read_bytes()
+      for path in out.rglob('*')
+      if path.is_file()
+    }
+  here, apart = written.values()
+  assert here == apart
+  assert len(here) == 71
+  assert sum(b'<mark>' in page for page in here.values()) > 30
+
+
+def test_a_file_that_a_worker_cannot_read_is_named(tmp_path):
+  problems = [_problem(at) for at in range(3)]
+  source = _write(tmp_path, 'wc', 'small', problems, _none)
+  path = tmp_path / 'samples' / 'small' / source.samples.shards[0].name
+  path.write_bytes(path.read_bytes().replace(b'no idea', b'an idea'))
+  with pytest.raises(errors.InputError, match=path.name):
+    pages.write(
+      list(enumerate(problems)),
+      [source],
+      str(tmp_path / 'browser'),
+      task=('arith', ''),
+      few=0,
+    )
 
 
 def test_problems_are_found_by_words_levels_and_verdicts(chromium, study):

@@ -116,7 +116,7 @@ def read_graded(
         selection.Row(
           problems[s.problem_id], s, graded[s.problem_id, s.index], model
         )
-        for s in samples.rows(records.Sample)
+        for s in samples.rows(records.Drawn)
         if (s.problem_id, s.index) in graded
       ),
       rules,

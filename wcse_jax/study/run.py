@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from wcse_jax import arms as arm_data
-from wcse_jax import errors, runlog, shardfiles, storage
+from wcse_jax import errors, runlog, shardfiles, storage, tasks
 from wcse_jax.report import browser, html
 from wcse_jax.study import design, findings, graph, planning, settings
 from wcse_jax.study import stages as staging
@@ -97,6 +97,10 @@ def write(stages: staging.Stages, results: dict[str, Any], folder: str) -> None:
       browser.sources(study.workdir, names),
       storage.join(folder, 'samples'),
       lambda problem, text: study.task.sound(problem, text)[1],
+      # A worker makes the same task, where it is one of the project's own.
+      task=(study.config.task, study.config.data)
+      if tasks.TASKS.get(study.task.name) is type(study.task)
+      else None,
     )
   html.write(results, folder)
 

@@ -6,15 +6,21 @@ them in a frame.  So no more than one problem's samples are loaded at a time,
 and no text of the study ever passes through a script that makes markup.
 """
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from wcse_jax import records, shardfiles, storage
-from wcse_jax.report.browser import data, index, page
+from wcse_jax.grading import workers
+from wcse_jax.report.browser import blocks, data, index
 from wcse_jax.report.browser.data import sources
 
 
 __all__ = ['sources', 'write']
+
+# Starting workers takes a second; as many samples are written here meanwhile.
+_FEW = 20_000
+# A block of problems takes a second or two.
+_DEADLINE_S = 600.0
 
 
 def write(
@@ -22,6 +28,9 @@ def write(
   sources: Sequence[data.Source],
   folder: str,
   check: Callable[[records.Problem, str], str] = lambda problem, text: '',
+  *,
+  task: tuple[str, str] | None = None,
+  few: int = _FEW,
 ) -> int:
   """Writes the browser; returns how many samples it shows.
 
@@ -30,43 +39,55 @@ def write(
     sources: of each model.
     folder: where `index.html` goes; the pages go to `pages/` beside it.
     check: what is wrong with a text, where its grade does not say.
+    task: name and data of the task that `check` is of; where it is given,
+      worker processes on all cores write the pages of many samples.
+    few: samples up to which no worker is started.
 
   Raises:
     OSError: if it cannot be written.
   """
-  rows, total = [], 0
-  places = [
-    (data.Blocks(source.samples), data.Blocks(source.grades))
-    for source in sources
-  ]
-  blocks: dict[int, list[tuple[int, records.Problem]]] = {}
+  members: dict[int, list[tuple[int, records.Problem]]] = {}
   for position, problem in problems:
     block = position // shardfiles.BLOCK_PROBLEMS
-    blocks.setdefault(block, []).append((position, problem))
-  for block, members in sorted(blocks.items()):
-    found = [data.read(*pair, block) for pair in places]
-    for position, problem in members:
-      own = [one.get(problem.id, []) for one in found]
-      name = f'{position:06d}.html'
-      storage.publish(
-        storage.join(folder, 'pages', name),
-        page.render(problem, sources, own, functools.partial(check, problem)),
-      )
-      rows.append(
-        [
-          name,
-          problem.id,
-          problem.level,
-          index.short(problem.question),
-          problem.answer,
-          [
-            [counts[kind] for kind in data.KINDS]
-            for counts in map(data.counts, own)
-          ],
-        ]
-      )
-      total += sum(map(len, own))
+    members.setdefault(block, []).append((position, problem))
+  order = sorted(members.items())
+  rows, total = [], 0
+  many = sum(map(_size, sources)) > few
+  if many and task is not None:
+    written = _apart(order, sources, folder, check, task)
+  else:
+    places = blocks.places(sources)
+    written = (
+      blocks.write(block, own, sources, places, folder, check)
+      for block, own in order
+    )
+  for found, count in written:
+    rows += found
+    total += count
   storage.publish(
     storage.join(folder, 'index.html'), index.render(rows, sources, total)
   )
   return total
+
+
+def _size(source: data.Source) -> int:
+  return sum(map(source.samples.size, source.samples.shards))
+
+
+def _apart(
+  order, sources, folder, check, task
+) -> Iterator[tuple[list[Any], int]]:
+  """Yields what `blocks.write` returns, from worker processes."""
+  lines = (
+    blocks.line(block, own, sources, folder, task) for block, own in order
+  )
+  with workers.Pool(
+    f'{blocks.__name__}:write_line', deadline=_DEADLINE_S, memory=2**32
+  ) as pool:
+    for (block, own), reply in zip(order, pool.map(lines), strict=True):
+      if reply.status == 'done':
+        yield blocks.read(reply.text)
+      else:
+        # What is wrong is told here.
+        places = blocks.places(sources)
+        yield blocks.write(block, own, sources, places, folder, check)

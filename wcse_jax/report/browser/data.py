@@ -89,7 +89,7 @@ def read(samples: Blocks, grades: Blocks, block: int) -> dict[str, list[Found]]:
     for row in grades.rows(block, records.Grade)
   }
   found: dict[str, list[Found]] = {}
-  for row in samples.rows(block, records.Sample):
+  for row in samples.rows(block, records.Drawn):
     grade = graded.get((row.problem_id, row.index))
     found.setdefault(row.problem_id, []).append((kind(row, grade), row, grade))
   return found
