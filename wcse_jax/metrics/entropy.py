@@ -30,6 +30,8 @@ LENGTH = 512
 # Words that are held: 64 MiB.
 LIMIT = 2**24
 _WORD = re.compile(r'\w+|[^\w\s]')
+# The same of ASCII, whose blanks are more of text than of bytes.
+_ASCII = re.compile(rb'\w+|[^\w\s\x1c-\x1f]')
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _FULL = 1 << 32
 
@@ -84,9 +86,7 @@ class Collector:
     own = zlib.crc32(key.to_bytes(8, 'little'))
     if own >= self._below:
       return
-    words = np.array(
-      [zlib.crc32(word.encode()) for word in split(text)], np.uint32
-    )
+    words = np.fromiter(map(zlib.crc32, split(text)), np.uint32)
     self._rows[row] = own, words
     self._held += words.size
     while self._held > self._limit:
@@ -111,11 +111,13 @@ class Collector:
     return dataclasses.replace(found, flat=flat)
 
 
-def split(text: str) -> list[str]:
+def split(text: str) -> list[bytes]:
   """Returns the first `LENGTH` words of a text."""
+  if text.isascii():
+    return _ASCII.findall(text.lower().encode())[:LENGTH]
   found = []
   for match in _WORD.finditer(text):
-    found.append(match[0].casefold())
+    found.append(match[0].casefold().encode('utf-8', 'surrogatepass'))
     if len(found) == LENGTH:
       break
   return found
