@@ -182,7 +182,9 @@ class CompileConfig:
     )
 
 
-def compile(config: CompileConfig) -> dict[str, Any]:
+def compile(
+  config: CompileConfig, model: model_config.ModelConfig | None = None
+) -> dict[str, Any]:
   """Compiles a program for a slice; returns the figures, ready for JSON.
 
   Figures of a step are of one chip.  A decode step is one round of the
@@ -205,13 +207,17 @@ def compile(config: CompileConfig) -> dict[str, Any]:
 
   The figures of a training step are told in `training.compile`.
 
+  Args:
+    config: what to compile.
+    model: of which architecture; None: that of `config.model`.
+
   Raises:
     InputError: if a field is out of range or does not fit the model.
     CountError: if fewer bytes were counted than the program has to move.
   """
   config.validate()
   pieces = slices.parse(config.topology)
-  model = _model(config.model)
+  model = model or _model(config.model)
   train = config.program == 'train'
   longest = config.max_length + (0 if train else config.prefix_length)
   if longest > model.max_positions:
