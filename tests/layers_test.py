@@ -27,7 +27,7 @@ ROWS = (
   ('evaluate', 'bench'),
   ('sft',),
   ('aot', 'bench_train'),
-  ('peers',),
+  ('peers', 'estimates'),
   ('arms', 'pretrain'),
   ('report',),
   ('audit',),
@@ -117,6 +117,14 @@ HOST = (
   'aot.hlo',
   'aot.collectives',
   'aot.traffic',
+  'estimates',
+  'estimates.jobs',
+  'estimates.figures',
+  'estimates.shares',
+  'estimates.here',
+  'estimates.kept',
+  'estimates.tpu',
+  'estimates.paper',
 )
 
 

@@ -1,0 +1,12 @@
+"""What stages will cost and how long they take, before anything is spent.
+
+jobs      what is to be done: sampling, training, grading; its FLOPs and bytes
+figures   an estimate; sums, rows and the text table
+here      estimates for this machine
+shares    which part of a machine's peak is reached: the one table
+tpu       estimates for a TPU slice, by compiling for it
+kept      compiled figures, kept on the disk
+paper     the paper's study as jobs
+
+`python -m wcse_jax.estimates` prints the paper's study for some slices.
+"""
