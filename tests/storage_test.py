@@ -93,6 +93,22 @@ def test_publish_read_and_list(root):
   assert not storage.exists(path)
 
 
+def test_a_stream_is_published_when_it_ends(root):
+  path = storage.join(root, 'a', 'b.bin')
+  with storage.stream(path) as file:
+    for number in range(3):
+      file.write(bytes([number]) * 1_000_000)
+      assert not storage.exists(path)
+  whole = bytes(1_000_000) + b'\x01' * 1_000_000 + b'\x02' * 1_000_000
+  assert storage.read_bytes(path) == whole
+  assert file.sha256() == hashlib.sha256(whole).hexdigest()
+  with contextlib.suppress(KeyError), storage.stream(path) as file:
+    file.write(b'new')
+    raise KeyError
+  assert storage.read_bytes(path) == whole
+  assert storage.names(storage.join(root, 'a')) == ['b.bin']
+
+
 def test_json(root):
   path = storage.join(root, 'x.json')
   value = {'b': [1, 2.5, None], 'a': 'é'}
@@ -190,12 +206,15 @@ def test_short_writes_are_continued(tmp_path, monkeypatch):
   assert (tmp_path / 'x').read_bytes() == b'0123456789'
 
 
-@pytest.mark.parametrize('operation', ['publish', 'create', 'lock'])
+@pytest.mark.parametrize('operation', ['publish', 'stream', 'create', 'lock'])
 def test_every_failure_leaves_old_or_new(tmp_path, monkeypatch, operation):
   def work(folder):
     path = str(folder / 'sub' / 'x')
     if operation == 'publish':
       storage.publish(path, 'new ' * 100)
+    elif operation == 'stream':
+      with storage.stream(path) as file:
+        file.write(b'new ' * 100)
     elif operation == 'create':
       storage.create(path, 'new ' * 100)
     else:
@@ -204,7 +223,7 @@ def test_every_failure_leaves_old_or_new(tmp_path, monkeypatch, operation):
 
   for nth in range(1, 100):
     folder = tmp_path / str(nth)
-    if operation == 'publish':
+    if operation in ('publish', 'stream'):
       storage.publish(str(folder / 'sub' / 'x'), 'old')
     with monkeypatch.context() as patch:
       calls = _fail_nth(patch, nth)
@@ -217,16 +236,24 @@ def test_every_failure_leaves_old_or_new(tmp_path, monkeypatch, operation):
       break
     work(folder)
     assert (folder / 'sub' / 'x').read_text() == 'new ' * 100
-  assert nth == {'publish': 5, 'create': 7, 'lock': 8}[operation]
+  wanted = {'publish': 5, 'stream': 4, 'create': 7, 'lock': 8}
+  assert nth == wanted[operation]
 
 
-def test_disk_full_names_the_file_and_keeps_the_old(tmp_path):
+@pytest.mark.parametrize(
+  'writing',
+  [
+    'storage.publish(sys.argv[1], bytes(100_000))',
+    'with storage.stream(sys.argv[1]) as file: file.write(bytes(100_000))',
+  ],
+)
+def test_disk_full_names_the_file_and_keeps_the_old(tmp_path, writing):
   path = tmp_path / 'x'
   path.write_bytes(b'old')
   code = (
     'import resource, sys; from wcse_jax import storage\n'
     'resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n'
-    'try: storage.publish(sys.argv[1], bytes(100_000))\n'
+    f'try:\n  {writing}\n'
     'except OSError as error: print(error)'
   )
   status, out, err = _finish(_start(code, path))

@@ -11,6 +11,7 @@ import datetime
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import posixpath
@@ -192,6 +193,47 @@ def publish(path: str, data: bytes | str) -> str:
   return hashlib.sha256(data).hexdigest()
 
 
+class Stream(io.BufferedWriter):
+  """A binary file that is written front to back, and its digest."""
+
+  def __init__(self, raw: io.RawIOBase):
+    super().__init__(raw, 1 << 20)
+    self._digest = hashlib.sha256()
+
+  def write(self, data: Any) -> int:
+    self._digest.update(data)
+    return super().write(data)
+
+  def sha256(self) -> str:
+    """Returns the hex digest of what was written."""
+    return self._digest.hexdigest()
+
+
+@contextlib.contextmanager
+def stream(path: str) -> Iterator[Stream]:
+  """Gives a file to write, for what is too large to be held; as `publish`.
+
+  It is published when the block is left, and not at all if that raises.  On its
+  way to a bucket it is kept on this machine.
+
+  Raises:
+    OSError: as `publish`.
+  """
+  fs, key = _bucket(path)
+  if fs:
+    with tempfile.TemporaryDirectory() as folder:
+      copy = os.path.join(folder, posixpath.basename(key))
+      with Stream(io.FileIO(copy, 'wb')) as file:
+        yield file
+      fs.put_file(copy, key)
+    return
+  with _beside(key) as (fd, temporary):
+    with Stream(io.FileIO(fd, 'wb', closefd=False)) as file:
+      yield file
+    os.fsync(fd)
+    os.rename(temporary, key)
+
+
 def publish_json(path: str, value: Any) -> str:
   """Writes a value as indented JSON; returns the file's sha256.
 
@@ -357,6 +399,15 @@ def _write_all(fd: int, data: bytes) -> None:
 @contextlib.contextmanager
 def _written(path: str, data: bytes) -> Iterator[str]:
   """Yields a synced temporary file beside `path` to be given that name."""
+  with _beside(path) as (fd, temporary):
+    _write_all(fd, data)
+    os.fsync(fd)
+    yield temporary
+
+
+@contextlib.contextmanager
+def _beside(path: str) -> Iterator[tuple[int, str]]:
+  """Yields an empty temporary file beside `path`, open; syncs its folder."""
   folder, name = os.path.split(path)
   _make_folder(folder)
   # Locked while in use, so that a sweep tells it from a killed writer's.
@@ -365,9 +416,7 @@ def _written(path: str, data: bytes) -> Iterator[str]:
     temporary = join(folder, f'.{name}.{secrets.token_hex(8)}.tmp')
     fd = _claim(temporary)
   try:
-    _write_all(fd, data)
-    os.fsync(fd)
-    yield temporary
+    yield fd, temporary
     _sync_folder(folder or '.')
   except OSError as error:
     # A failed write names no file of its own ("No space left on device").
