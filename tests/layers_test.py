@@ -12,7 +12,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / 'wcse_jax'
 
 # Row by row, the lowest first; a module imports from its own row and below.
 ROWS = (
-  ('errors', 'storage', 'prices'),
+  ('errors', 'storage', 'prices', 'markdown'),
   ('records', 'meter', 'processes', 'cli', 'server'),
   ('shardfiles', 'runlog', 'audits'),
   ('sharding', 'kernels', 'grading', 'machine'),
@@ -40,6 +40,7 @@ HOST = (
   'errors',
   'storage',
   'prices',
+  'markdown',
   'records',
   'shardfiles',
   'meter',

@@ -16,7 +16,7 @@ import yaml
 from absl import logging
 
 import wcse_jax
-from wcse_jax import storage
+from wcse_jax import markdown, storage
 
 
 # Licences that the project's own models have.
@@ -29,13 +29,13 @@ _EMBEDDED = os.path.join(
 # Source: Gemma Terms of Use, section 3.1 (what a distribution must carry) and
 # 3.2 (use restrictions).  Gemma 4 is not under them: it has the licence
 # Apache-2.0.
-_GEMMA_TERMS = 'https://ai.google.dev/gemma/terms'
-_GEMMA_POLICY = 'https://ai.google.dev/gemma/prohibited_use_policy'
+GEMMA_TERMS = 'https://ai.google.dev/gemma/terms'
+GEMMA_POLICY = 'https://ai.google.dev/gemma/prohibited_use_policy'
 _GEMMA_NOTICE = (
   'Gemma is provided under and subject to the Gemma Terms of Use found at '
   'ai.google.dev/gemma/terms'
 )
-_GEMMA_ARCHITECTURES = (
+GEMMA_ARCHITECTURES = (
   'GemmaForCausalLM',
   'Gemma2ForCausalLM',
   'Gemma3ForCausalLM',
@@ -52,8 +52,6 @@ _TERMS_FILES = 16
 _FRONT_BYTES = 64 << 10
 # Nesting that no card has, and that takes the parser seconds.
 _DEEP = re.compile(r'(?:[\[{]\s*){32}')
-# A value of it, characters.
-_VALUE = 300
 # Entries of a list of it.
 _ENTRIES = 16
 
@@ -141,30 +139,30 @@ def render(
     '---',
     _front(card).rstrip(),
     '---',
-    f'# {_plain(name)}',
+    f'# {markdown.plain(name)}',
     '',
-    f'A causal language model: {_plain(architecture)}, {parameters:,} '
-    f'parameters in {_plain(dtype)}. This folder was written by wcse_jax '
-    f'{version} and loads with transformers.',
+    f'A causal language model: {markdown.plain(architecture)}, '
+    f'{parameters:,} parameters in {markdown.plain(dtype)}. This folder was '
+    f'written by wcse_jax {version} and loads with transformers.',
     '',
     '## Origin',
     '',
   ]
-  bases = ', '.join(_code(base) for base in card.base_model)
+  bases = ', '.join(markdown.code(base) for base in card.base_model)
   match bool(bases), bool(card.data):
     case True, True:
       lines += [f'Base model: {bases}. Its weights were trained further on:']
     case True, False:
       lines += [
         f'Base model: {bases}. Its weights were not trained further; they '
-        f'were stored anew, in {_plain(dtype)}.'
+        f'were stored anew, in {markdown.plain(dtype)}.'
       ]
     case False, True:
       lines += ['It was trained from scratch on:']
   if card.data:
-    lines += ['', *(f'- {_code(data)}' for data in card.data)]
+    lines += ['', *(f'- {markdown.code(data)}' for data in card.data)]
   for note in card.notes:
-    lines += ['', _plain(note)]
+    lines += ['', markdown.plain(note)]
   lines += ['', '## Licence', '', *_terms(card, architecture)]
   return '\n'.join(lines) + '\n'
 
@@ -199,10 +197,10 @@ def _terms(card: Card, architecture: str) -> list[str]:
   if card.license == 'gemma':
     copies = [n for n in card.license_files if not _is_notice(n)]
     found += [
-      f'Gemma Terms of Use: {_GEMMA_TERMS}. They bind models that derive from '
+      f'Gemma Terms of Use: {GEMMA_TERMS}. They bind models that derive from '
       'Gemma. Section 3.1 asks of whoever passes these weights on: to pass on '
       'the use restrictions of section 3.2 with the Prohibited Use Policy '
-      f'({_GEMMA_POLICY}), to give a copy of the terms, to mark modified files '
+      f'({GEMMA_POLICY}), to give a copy of the terms, to mark modified files '
       'as modified, and to keep the notice that lies beside this card.'
     ]
     if not copies:
@@ -212,31 +210,35 @@ def _terms(card: Card, architecture: str) -> list[str]:
       ]
   elif card.license:
     called = card.license_name or card.license
-    link = f' ({_plain(card.license_link)})' if card.license_link else ''
+    link = (
+      f' ({markdown.plain(card.license_link)})' if card.license_link else ''
+    )
     found += [
-      f'The base model states the licence {_code(called)}{link}. It is passed '
-      'on with these weights.'
+      f'The base model states the licence {markdown.code(called)}{link}. It is '
+      'passed on with these weights.'
     ]
   else:
     found += [
       'The files of the base model state no licence. Look it up where the base '
       'model was published, before you use these weights or pass them on.'
     ]
-    if architecture in _GEMMA_ARCHITECTURES:
+    if architecture in GEMMA_ARCHITECTURES:
       found += [
         "The architecture is that of Gemma: weights that derive from Google's "
         'Gemma 1, 2 or 3 are bound by the Gemma Terms of Use, '
-        f'{_GEMMA_TERMS}.'
+        f'{GEMMA_TERMS}.'
       ]
   if card.license_files:
-    names = ', '.join(_code(name) for name in sorted(card.license_files))
+    names = ', '.join(
+      markdown.code(name) for name in sorted(card.license_files)
+    )
     found += [f'Terms in this folder: {names}.']
   return [line for text in found for line in (text, '')][:-1]
 
 
 def _of_folder(folder: str) -> Card:
   path = storage.absolute(folder).rstrip('/')
-  name = _plain(path.rpartition('/')[2])
+  name = markdown.plain(path.rpartition('/')[2])
   if os.path.dirname(path) == _EMBEDDED:
     return Card(
       base_model=(name,),
@@ -246,7 +248,9 @@ def _of_folder(folder: str) -> Card:
     )
   terms = _license_files(folder)
   fields = _front_matter(storage.join(folder, 'README.md'))
-  older = ', '.join(_code(base) for base in fields.get('base_model', []))
+  older = ', '.join(
+    markdown.code(base) for base in fields.get('base_model', [])
+  )
   notes = (f'The card of {name} names as its base model: {older}.',)
   return Card(
     base_model=(name,),
@@ -264,7 +268,7 @@ def _of_folder(folder: str) -> Card:
 def _of_gguf(metadata: Mapping[str, Any]) -> Card:
   def text(key: str) -> str:
     value = metadata.get(f'general.{key}')
-    return _plain(value) if isinstance(value, str) else ''
+    return markdown.plain(value) if isinstance(value, str) else ''
 
   count = metadata.get('general.base_model.count')
   count = min(count, _ENTRIES) if isinstance(count, int) else 0
@@ -314,7 +318,7 @@ def _license(
     logging.warning('model card: license_link %r leads nowhere.', link)
     link = ''
   if one == 'gemma':
-    link = link or _GEMMA_TERMS
+    link = link or GEMMA_TERMS
   return {'license': one, 'license_name': name, 'license_link': link}
 
 
@@ -374,7 +378,9 @@ def _front_matter(path: str) -> dict[str, list[str]]:
     several = isinstance(value, yaml.SequenceNode)
     nodes = value.value[:_ENTRIES] if several else [value]
     texts = [
-      _plain(node.value) for node in nodes if isinstance(node, yaml.ScalarNode)
+      markdown.plain(node.value)
+      for node in nodes
+      if isinstance(node, yaml.ScalarNode)
     ]
     texts = [one for one in texts if one not in ('', '~', 'null')]
     if isinstance(key, yaml.ScalarNode) and texts:
@@ -401,14 +407,3 @@ def _is_notice(name: str) -> bool:
 def _has_notice(terms: Mapping[str, bytes]) -> bool:
   wanted = _GEMMA_NOTICE.encode()
   return any(wanted in data for n, data in terms.items() if _is_notice(n))
-
-
-def _plain(text: str) -> str:
-  """Returns one line of bounded length, without control characters or HTML."""
-  shown = ''.join(c if c.isprintable() else ' ' for c in text[: 4 * _VALUE])
-  shown = shown.replace('<', '(').replace('>', ')')
-  return ' '.join(shown.split())[:_VALUE]
-
-
-def _code(text: str) -> str:
-  return f'`{_plain(text).replace("`", "")}`'

@@ -1,0 +1,74 @@
+"""Texts of anybody's in Markdown: what they hold does not act."""
+
+import re
+
+import hostile
+import pytest
+
+from wcse_jax import markdown
+
+
+SIGNS = [
+  'a|b',
+  '`a`',
+  '```\n# out\n```',
+  '[x](https://example.org)',
+  '# no heading',
+  '---\nlicense: mit\n---',
+  'a\\|b\\',
+  '\x00\x1b[31m\x85\u2028',
+  '',
+]
+
+
+@pytest.mark.parametrize('text', [*hostile.TEXTS, *SIGNS])
+def test_inline_code_is_one_span(text):
+  found = markdown.code(text)
+  assert len(found.splitlines()) == 1
+  assert found == '(nothing)' or re.fullmatch('`[^`<>]+`', found)
+
+
+@pytest.mark.parametrize('text', [*hostile.TEXTS, *SIGNS])
+def test_escaped_text_has_no_live_sign(text):
+  found = markdown.escaped(text)
+  assert len(found.splitlines()) <= 1
+  live = re.sub(r'\\[\\`*_\[\]<>#|~&$!]', '', found)
+  assert not set(live) & set('\\`*_[]<>#|~&$!')
+
+
+def test_escaped_text_reads_as_it_was():
+  assert markdown.escaped('a_b *c* <d>') == r'a\_b \*c\* \<d\>'
+  assert len(markdown.escaped('x' * 10_000)) == 300
+  assert len(markdown.plain('x' * 10_000)) == 300
+
+
+@pytest.mark.parametrize('text', [*hostile.TEXTS, *SIGNS, '````', 'a `` b'])
+def test_no_line_ends_a_fence_early(text):
+  first, *body, last = markdown.fence(text, 'text')
+  assert first == f'{last}text'
+  assert all(last not in line for line in body)
+  assert not any(re.search('[\r\x00\u2028\u202e]', line) for line in body)
+
+
+def test_a_fence_keeps_what_is_seen():
+  text = 'Q: é\t1\n\n  A: `2`'
+  assert markdown.fence(text) == ['```', 'Q: é\t1', '', '  A: `2`', '```']
+
+
+def test_a_table_has_as_many_cells_as_its_head():
+  rows = [[markdown.code(text), '1'] for text in [*hostile.TEXTS, *SIGNS]]
+  lines = markdown.table(['name', 'n'], rows, numbers=1)
+  assert lines[:2] == ['| name | n |', '| --- | ---: |']
+  assert len(lines) == len(rows) + 2
+  assert {line.count('|') for line in lines} == {3}
+
+
+def test_a_fold_leaves_room_for_markdown():
+  assert markdown.fold('More', ['a']) == [
+    '<details>',
+    '<summary>More</summary>',
+    '',
+    'a',
+    '',
+    '</details>',
+  ]
