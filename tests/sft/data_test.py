@@ -109,6 +109,68 @@ def test_of_a_run_folder_the_right_samples_are_taken(tmp_path):
     data.read(run, 'gsm8k', path, rules)
 
 
+def _graded(root, *, of=None, task='gsm8k', problem='p'):
+  """Writes a run folder with one right sample; `of`: what was graded."""
+  sample = records.Sample(
+    problem_id=problem,
+    index=0,
+    text='so #### 1',
+    tokens=(1, 2),
+    finish_reason='stop',
+    prompt_tokens=3,
+    shared_prompt_tokens=1,
+    output_tokens=2,
+    logprob=-1.0,
+  )
+  grade = records.Grade(
+    problem_id=problem,
+    index=0,
+    answer='1',
+    correct=True,
+    verdict='right',
+    sound=None,
+    why='',
+  )
+  shard = shardfiles.Shard(0, 0, 0, 0)
+  shardfiles.ShardFolder(str(root / 'samples' / 'm'), {'a': 1}).write(
+    shard, [sample]
+  )
+  shardfiles.ShardFolder(
+    str(root / 'grades' / 'm'), {'samples': of or {'a': 1}, 'task': task}
+  ).write(shard, [grade])
+  return str(root)
+
+
+def test_what_is_chosen_of_a_model(tmp_path):
+  row = {'question': '1?', 'answer': '#### 1', 'id': 'p'}
+  task = tasks.load('gsm8k', _write(tmp_path / 'rows.jsonl', [row]))
+  problems = {p.id: p for p in task.problems('train')}
+  rules = selection.Selection()
+  run = _graded(tmp_path / 'run')
+  (found,), counts = data.chosen(run, 'm', task, problems, rules)
+  assert found.problem is problems['p']
+  assert (found.sample.text, found.sample.tokens) == ('so #### 1', ())
+  assert (found.grade.verdict, counts['rows']) == ('right', 1)
+  none = data.chosen(run, 'm', task, problems, rules, without={'p'})
+  assert (none[0], none[1]['rows']) == ([], 0)
+
+
+@pytest.mark.parametrize(
+  ('changed', 'message'),
+  [
+    ({'of': {'a': 2}}, r'wanted the grades of the samples in .*/samples/m'),
+    ({'task': 'svamp'}, r"^task: wanted 'svamp', as .*; got 'gsm8k'"),
+    ({'problem': 'q'}, r'problem "q" is not in the set of task gsm8k'),
+  ],
+)
+def test_what_does_not_belong_together_is_refused(tmp_path, changed, message):
+  row = {'question': '1?', 'answer': '#### 1', 'id': 'p'}
+  path = _write(tmp_path / 'rows.jsonl', [row])
+  run = _graded(tmp_path / 'run', **changed)
+  with pytest.raises(errors.InputError, match=message):
+    data.read(run, 'gsm8k', path)
+
+
 def test_a_run_folder_without_a_right_sample_is_refused(tmp_path):
   path = _write(
     tmp_path / 'rows.jsonl', [{'question': '1?', 'answer': '#### 1'}]

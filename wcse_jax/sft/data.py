@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from absl import logging
 
@@ -104,25 +104,10 @@ def read_graded(
   The rules hold for the samples of each model on its own; counts are sums.
   """
   problems = {p.id: p for s in task.splits for p in task.problems(s)}
-  root = storage.join(folder, 'samples')
   found: list[Example] = []
   counts: collections.Counter[str] = collections.Counter()
-  for model in storage.names(root):
-    samples = shardfiles.ShardFolder(storage.join(root, model))
-    grades = shardfiles.ShardFolder(storage.join(folder, 'grades', model))
-    graded = {(g.problem_id, g.index): g for g in grades.rows(records.Grade)}
-    rows, dropped = selection.select(
-      (
-        selection.Row(
-          problems[s.problem_id], s, graded[s.problem_id, s.index], model
-        )
-        for s in samples.rows(records.Drawn)
-        if (s.problem_id, s.index) in graded
-      ),
-      rules,
-      task.chain,
-      task.ballot,
-    )
+  for model in storage.names(storage.join(folder, 'samples')):
+    rows, dropped = chosen(folder, model, task, problems, rules)
     counts.update(dropped)
     found += [
       example(task, row.problem, row.sample.text, chat=chat) for row in rows
@@ -135,6 +120,65 @@ def read_graded(
       + f' of {counts["rows"]} rows.'
     )
   return found, dict(counts)
+
+
+def chosen(
+  folder: str,
+  model: str,
+  task,
+  problems: Mapping[str, records.Problem],
+  rules: selection.Selection,
+  *,
+  without: Collection[str] = (),
+) -> tuple[list[selection.Row], dict[str, int]]:
+  """Returns what the rules take of one model of a run folder, and counts.
+
+  The samples come without their tokens, which are most of what they hold.
+
+  Args:
+    folder: the run folder.
+    model: its name there.
+    task: the task that was graded.
+    problems: by id, all that were sampled among them.
+    rules: which samples to take.
+    without: ids of problems whose samples are passed over, and not counted.
+
+  Raises:
+    InputError: if samples, grades and problems do not belong together.
+  """
+  samples = shardfiles.ShardFolder(storage.join(folder, 'samples', model))
+  grades = shardfiles.ShardFolder(storage.join(folder, 'grades', model))
+  name = grades.fingerprint.get('task', task.name)
+  if name != task.name:
+    raise errors.InputError(
+      f'task: wanted {name!r}, as {grades.path} was graded; got {task.name!r}.'
+    )
+  of = grades.fingerprint.get('samples', samples.fingerprint)
+  if of != samples.fingerprint:
+    raise errors.InputError(
+      f'{grades.path}: wanted the grades of the samples in {samples.path}; '
+      'got those of others.'
+    )
+  graded = {(g.problem_id, g.index): g for g in grades.rows(records.Grade)}
+
+  def rows() -> Iterator[selection.Row]:
+    for sample in samples.rows(records.Sample):
+      grade = graded.get((sample.problem_id, sample.index))
+      if grade is None or sample.problem_id in without:
+        continue
+      if sample.problem_id not in problems:
+        raise errors.InputError(
+          f'{samples.path}: problem {records.shorten(sample.problem_id)} is '
+          f'not in the set of task {task.name}; is --config.data the set that '
+          'was sampled?'
+        )
+      yield selection.Row(
+        problems[sample.problem_id],
+        dataclasses.replace(sample, tokens=()),
+        grade,
+      )
+
+  return selection.select(rows(), rules, task.chain, task.ballot)
 
 
 def example(
