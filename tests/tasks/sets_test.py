@@ -407,3 +407,16 @@ def test_no_row_is_lost_whatever_it_is(tmp_path, name):
       assert records.Problem.from_json(problem.to_json()) == problem
   # Most changes are bad, and many rows are as they were.
   assert len(skipping.read(_GOOD[name][0]).good) > 300
+
+
+def test_where_problems_come_from(tmp_path):
+  hub = 'openai/gsm8k@740312add88f781978c0658806c59bc2815b9866'
+  assert tasks.load('gsm8k').origin() == base.Origin(hub, 'mit', hub, 'mit')
+  # Whatever it holds, a copy elsewhere has not stated these terms.
+  copy = tasks.load('gsm8k', 'hub:me/copy@v1').origin()
+  assert copy == base.Origin('me/copy@v1', '', hub, 'mit')
+  own = tasks.load('gsm8k', str(tmp_path)).origin()
+  assert own == base.Origin('', '', hub, 'mit')
+  made = tasks.load('arith').origin()
+  assert made == base.Origin('made by wcse_jax', 'apache-2.0')
+  assert tasks.load('functional_math', str(tmp_path)).origin() == base.Origin()

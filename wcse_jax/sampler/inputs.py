@@ -1,7 +1,6 @@
 """What a sampling run is asked: settings, problems, prompts; what fixes it."""
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import math
 import re
@@ -150,8 +149,8 @@ def prepare(config: SampleConfig) -> Work:
     chosen=tuple(whole[: config.limit] if config.limit else whole),
     prompts={i: task.prompt(p.question, shots) for i, p in whole},
     questions={i: task.ask(p.question, shots) for i, p in whole},
-    shots_sha256=_sha256([f'{s.question}\n{s.target}' for s in shots]),
-    data_sha256=_sha256([problem.to_json() for _, problem in whole]),
+    shots_sha256=base.shots_sha256(shots),
+    data_sha256=base.data_sha256(problem for _, problem in whole),
   )
 
 
@@ -172,7 +171,7 @@ def fingerprint(config: SampleConfig, work: Work, mesh) -> dict[str, Any]:
     'data_sha256': work.data_sha256,
     'shots': config.shots,
     'shots_sha256': work.shots_sha256,
-    'prompt_sha256': _sha256([work.task.prompt('', []), work.task.ask('')]),
+    'prompt_sha256': base.prompt_sha256(work.task),
     'chat': config.chat,
     'weights_in': config.weights or config.dtype,
     'stop': list(work.task.stop),
@@ -262,12 +261,3 @@ def prefix(model_config, row: records.Sample) -> dict[str, int]:
     'prefill_tokens': count,
     'flops': budget.forward_flops(model_config, count, logits=0),
   }
-
-
-def _sha256(parts: Sequence[str]) -> str:
-  whole = hashlib.sha256()
-  for part in parts:
-    data = part.encode()
-    whole.update(len(data).to_bytes(8, 'big'))
-    whole.update(data)
-  return whole.hexdigest()

@@ -86,6 +86,9 @@ class Arith(base.Task):
   splits = ('train', 'test', 'hard')
   stop = ('\nQ:',)
 
+  def origin(self) -> base.Origin:
+    return base.Origin('made by wcse_jax', 'apache-2.0')
+
   def problems(self, split: str) -> list[records.Problem]:
     return list(_fixed(split))
 

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from wcse_jax import errors, records, storage
 
@@ -24,6 +24,23 @@ class Shot:
 
   question: str
   target: str
+
+
+class Origin(NamedTuple):
+  """Where the problems of a task come from, and on which terms.
+
+  Attributes:
+    source: of those at hand: a set of the Hugging Face hub, or what made them;
+      empty for files of a user's.
+    license: that it states, as the hub calls it; empty: not known.
+    published: the set of the hub that the task reads by itself; empty for none.
+    published_license: likewise of that.
+  """
+
+  source: str = ''
+  license: str = ''
+  published: str = ''
+  published_license: str = ''
 
 
 class Task:
@@ -60,6 +77,10 @@ class Task:
     self.data = data
     self.prompts = prompts
     self.bad: dict[str, list[tuple[int, str]]] = {}
+
+  def origin(self) -> Origin:
+    """Returns where the problems come from, as far as that is known."""
+    return Origin()
 
   def problems(self, split: str) -> list[records.Problem]:
     """Returns the whole split, in its fixed order."""
@@ -233,6 +254,30 @@ def read_shots(path: str) -> list[Shot]:
       )
     found.append(Shot(question, target))
   return found
+
+
+def shots_sha256(shots: Sequence[Shot]) -> str:
+  """Returns the digest of worked examples, as samples' fingerprints have it."""
+  return _sha256([f'{shot.question}\n{shot.target}' for shot in shots])
+
+
+def prompt_sha256(task: Task) -> str:
+  """Returns the digest of how a task lays out its prompts, likewise."""
+  return _sha256([task.prompt('', []), task.ask('')])
+
+
+def data_sha256(problems: Iterable[records.Problem]) -> str:
+  """Returns the digest of the problems of a split, likewise."""
+  return _sha256([problem.to_json() for problem in problems])
+
+
+def _sha256(parts: Sequence[str]) -> str:
+  whole = hashlib.sha256()
+  for part in parts:
+    data = part.encode()
+    whole.update(len(data).to_bytes(8, 'big'))
+    whole.update(data)
+  return whole.hexdigest()
 
 
 def held_out(problems: Sequence[records.Problem], size: int) -> frozenset[str]:

@@ -10,7 +10,10 @@ from wcse_jax.tasks import remote, rows, sets
 
 # Source of the revision: the id's public pinned uses; main since 2024.
 HUB = remote.Hub(
-  'openai/gsm8k', ('main',), '740312add88f781978c0658806c59bc2815b9866'
+  'openai/gsm8k',
+  ('main',),
+  '740312add88f781978c0658806c59bc2815b9866',
+  license='mit',
 )
 _ANNOTATION = re.compile(r'<<[^<>\n]*+>>')
 

@@ -65,6 +65,7 @@ class GsmPlus(gsm8k.WordProblems):
   hub = remote.Hub(
     'qintongli/GSM-Plus',
     revision='3b708db57b96a16e8e3368ed2956990c0809440e',
+    license='cc-by-sa-4.0',
   )
 
   def problem(

@@ -14,6 +14,7 @@ HUB = remote.Hub(
   'openai/openai_humaneval',
   ('openai_humaneval',),
   '7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544',
+  license='mit',
 )
 
 

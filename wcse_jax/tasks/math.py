@@ -25,6 +25,7 @@ HUB = remote.Hub(
     'precalculus',
   ),
   '21a5633873b6a120296cce3e2df9d5550074f4a3',
+  license='mit',
 )
 # Shown at huggingface.co/datasets/HuggingFaceH4/MATH-500/tree/<this>.
 HUB_500 = remote.Hub(

@@ -15,6 +15,7 @@ HUB = remote.Hub(
   'google-research-datasets/mbpp',
   ('full',),
   '4bb6404fdc6cacfda99d4ac4205087b89d32030c',
+  license='cc-by-4.0',
 )
 
 

@@ -17,18 +17,20 @@ class Hub:
       for the only one.
     revision: a commit or tag; empty for the newest.
     split: the hub's split that serves any split; empty: the one asked for.
+    license: that the set states there, at this revision; empty: not known.
   """
 
   path: str
   configs: tuple[str, ...] = ('',)
   revision: str = ''
   split: str = ''
+  license: str = ''
 
   def named(self, data: str) -> 'Hub | None':
     """Returns what `data` names: empty (this), or `hub:ORG/NAME@REVISION`.
 
     Without a revision it is the newest; configurations and split are this
-    one's.  None where `data` is a path.
+    one's, and the licence is not known.  None where `data` is a path.
 
     Raises:
       InputError: if the name or the revision is missing.
@@ -43,7 +45,7 @@ class Hub:
       raise errors.InputError(
         f'data: wanted hub:ORG/NAME or hub:ORG/NAME@REVISION; got {data!r}.'
       )
-    return dataclasses.replace(self, path=path, revision=revision)
+    return dataclasses.replace(self, path=path, revision=revision, license='')
 
   def __str__(self) -> str:
     return f'{self.path}@{self.revision}' if self.revision else self.path

@@ -29,6 +29,13 @@ class SetTask(base.Task):
     super().__init__(data, prompts)
     self.without_answer: dict[str, list[str]] = {}
 
+  def origin(self) -> base.Origin:
+    own = base.Origin('', '', str(self.hub), self.hub.license)
+    found = self.hub.named(self.data)
+    if found is None:
+      return own
+    return own._replace(source=str(found), license=found.license)
+
   def problem(
     self, row: dict[str, Any], default_id: str, split: str
   ) -> records.Problem | None:

@@ -26,7 +26,9 @@ class Svamp(gsm8k.WordProblems):
   name = 'svamp'
   splits = ('train', 'test')
   hub = remote.Hub(
-    'ChilleD/SVAMP', revision='5e0bf1e5e7c0e9c4bc39180d224f41f3f801b7ef'
+    'ChilleD/SVAMP',
+    revision='5e0bf1e5e7c0e9c4bc39180d224f41f3f801b7ef',
+    license='mit',
   )
 
   def problem(
