@@ -223,6 +223,31 @@ def origin(checkpoint: str) -> cards.Card:
     return found.card()
 
 
+def hub_name(checkpoint: str) -> tuple[str, str] | None:
+  """Returns (ORGANIZATION/NAME, revision) of a model of the hub, else None."""
+  found = _HUB.fullmatch(checkpoint)
+  return found.groups() if found and not storage.exists(checkpoint) else None
+
+
+def stated(checkpoint: str) -> cards.Card:
+  """Returns what the files of a checkpoint say of it, without its weights.
+
+  Nothing is fetched: of a model of the hub they are those of the hub's cache.
+  The card is empty where there are none.
+  """
+  hub = hub_name(checkpoint)
+  try:
+    path = _cached(*hub) if hub else resolve(checkpoint)
+    if not path.endswith('.gguf') or storage.is_folder(path):
+      return cards.read(path) if path else cards.Card()
+    from wcse_jax.checkpoints import gguf
+
+    with storage.local(path) as copy, gguf.File(copy, path) as file:
+      return cards.read(file.metadata)
+  except errors.InputError:
+    return cards.Card()
+
+
 def load(
   checkpoint: str,
   *,
@@ -410,6 +435,18 @@ def _folder(path: str) -> str:
   if not path.endswith('.gguf') or storage.is_folder(path):
     return path
   return path.rpartition('/')[0] or '.'
+
+
+def _cached(name: str, revision: str) -> str:
+  """Returns the folder of a model in the hub's own cache; empty if none is."""
+  import huggingface_hub
+
+  try:
+    return huggingface_hub.snapshot_download(
+      name, revision=revision, local_files_only=True
+    )
+  except (OSError, ValueError):  # What the package's own errors derive from.
+    return ''
 
 
 def _fetch(name: str, revision: str) -> str:
