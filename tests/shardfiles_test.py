@@ -230,6 +230,25 @@ def test_a_shard_never_changes_and_holds_its_own_rows_only(root):
     _make(folder, [shard])
 
 
+def test_the_digest_is_of_rows_and_fingerprint(root):
+  folder = shardfiles.ShardFolder(root, _PRINT)
+  digests = [folder.digest()]
+  for shard in shardfiles.plan_shards(range(70), 1):
+    _make(folder, [shard])
+    digests.append(folder.digest())
+  assert len({*digests}) == 3
+  assert shardfiles.ShardFolder(root).digest() == digests[-1]
+  # What it cost to make the rows is no part of it.
+  manifest = storage.join(root, shardfiles.MANIFEST)
+  held = storage.read_json(manifest)
+  for entry in held['files'].values():
+    entry['cost'] = {'flops': 1.5}
+  storage.publish_json(manifest, held)
+  assert shardfiles.ShardFolder(root).digest() == digests[-1]
+  other = shardfiles.ShardFolder(storage.join(root, 'none'), {'weights': ''})
+  assert other.digest() != digests[0]
+
+
 def test_several_writers_are_read_together_and_merged(root, monkeypatch):
   plan = shardfiles.plan_shards(range(70), 20)
   assert len(plan) == 6
