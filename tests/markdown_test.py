@@ -32,12 +32,15 @@ def test_inline_code_is_one_span(text):
 def test_escaped_text_has_no_live_sign(text):
   found = markdown.escaped(text)
   assert len(found.splitlines()) <= 1
-  live = re.sub(r'\\[\\`*_\[\]<>#|~&$!]', '', found)
+  live = re.sub(r'\\[-\\`*_\[\]<>#|~&$!]', '', found)
   assert not set(live) & set('\\`*_[]<>#|~&$!')
 
 
 def test_escaped_text_reads_as_it_was():
   assert markdown.escaped('a_b *c* <d>') == r'a\_b \*c\* \<d\>'
+  assert markdown.escaped('1. no list') == r'1\. no list'
+  assert markdown.escaped('- nor this - one') == r'\- nor this - one'
+  assert markdown.escaped('=== 2') == r'\=== 2'
   assert len(markdown.escaped('x' * 10_000)) == 300
   assert len(markdown.plain('x' * 10_000)) == 300
 
@@ -72,3 +75,16 @@ def test_a_fold_leaves_room_for_markdown():
     '',
     '</details>',
   ]
+
+
+@pytest.mark.parametrize(
+  ('value', 'text'),
+  [(0, '0'), (1234567, '1,234,567'), (2.0, '2'), (1234.56, '1,234.6')],
+)
+def test_numbers_are_read_easily(value, text):
+  assert markdown.number(value) == text
+
+
+def test_counts():
+  assert markdown.count(1, 'row') == '1 row'
+  assert markdown.count(1000, 'row') == '1,000 rows'

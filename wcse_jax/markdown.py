@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 _MOST = 300
 # What begins a construct inside a line.
 _SIGNS = re.compile(r'([\\`*_\[\]<>#|~&$!])')
+# What begins a list or underlines a heading, at the beginning of a line.
+_START = re.compile(r'^(\d*)([-+=.)])')
 # Controls, marks of direction, halves of pairs, and other ends of lines.
 _UNSEEN = frozenset({'Cc', 'Cf', 'Cs', 'Zl', 'Zp'})
 
@@ -37,7 +39,8 @@ def code(text: str) -> str:
 def escaped(text: str) -> str:
   """Returns one line as it is read, its signs escaped."""
   shown = ''.join(c if c.isprintable() else ' ' for c in text[: 4 * _MOST])
-  return _SIGNS.sub(r'\\\1', ' '.join(shown.split())[:_MOST])
+  shown = _SIGNS.sub(r'\\\1', ' '.join(shown.split())[:_MOST])
+  return _START.sub(r'\1\\\2', shown)
 
 
 def fence(text: str, language: str = '') -> list[str]:
@@ -90,3 +93,15 @@ def fold(title: str, lines: Sequence[str]) -> list[str]:
     '',
     '</details>',
   ]
+
+
+def number(value: float) -> str:
+  """Returns a number as it is read: thousands apart, one digit at most."""
+  if isinstance(value, float) and not value.is_integer():
+    return f'{value:,.1f}'
+  return f'{int(value):,}'
+
+
+def count(many: int, name: str) -> str:
+  """Returns a count of things, whose name takes an s."""
+  return f'{number(many)} {name}{"" if many == 1 else "s"}'
