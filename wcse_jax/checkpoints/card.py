@@ -251,7 +251,9 @@ def _of_folder(folder: str) -> Card:
   older = ', '.join(
     markdown.code(base) for base in fields.get('base_model', [])
   )
-  notes = (f'The card of {name} names as its base model: {older}.',)
+  notes = (
+    f'The card of {markdown.code(name)} names as its base model: {older}.',
+  )
   return Card(
     base_model=(name,),
     license_files=terms,

@@ -133,8 +133,6 @@ def chosen(
 ) -> tuple[list[selection.Row], dict[str, int]]:
   """Returns what the rules take of one model of a run folder, and counts.
 
-  The samples come without their tokens, which are most of what they hold.
-
   Args:
     folder: the run folder.
     model: its name there.
@@ -162,7 +160,7 @@ def chosen(
   graded = {(g.problem_id, g.index): g for g in grades.rows(records.Grade)}
 
   def rows() -> Iterator[selection.Row]:
-    for sample in samples.rows(records.Sample):
+    for sample in samples.rows(records.Drawn):
       grade = graded.get((sample.problem_id, sample.index))
       if grade is None or sample.problem_id in without:
         continue
@@ -174,8 +172,9 @@ def chosen(
         )
       yield selection.Row(
         problems[sample.problem_id],
-        dataclasses.replace(sample, tokens=()),
+        sample,
         grade,
+        model,
       )
 
   return selection.select(rows(), rules, task.chain, task.ballot)
