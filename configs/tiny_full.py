@@ -16,7 +16,7 @@ def get_config() -> settings.StudyConfig:
     recipes.tiny(),
     title='The whole grid (embedded models)',
     budgets={'low': 1, 'mid': 3, 'high': 5},
-    test=settings.TestSet(task='', limit=512),
+    test=settings.TestSet(limit=512),
     transfer={'hard': settings.TestSet(task='arith', split='hard', limit=256)},
     replicates=5,
     power=settings.Power(accuracy=0.25, disagreement=0.2, wanted=0.03),

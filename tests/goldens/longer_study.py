@@ -8,7 +8,7 @@ from wcse_jax.study import settings
 def get_config() -> settings.StudyConfig:
   return settings.StudyConfig(
     problems=128,
-    test=settings.TestSet(task='', limit=64),
+    test=settings.TestSet(limit=64),
     validation_problems=16,
     budgets={'low': 1, 'high': 2},
     truth_samples=16,

@@ -8,7 +8,7 @@ from wcse_jax.study import settings
 def get_config() -> settings.StudyConfig:
   return settings.StudyConfig(
     problems=24,
-    test=settings.TestSet(task='', limit=24),
+    test=settings.TestSet(limit=24),
     validation_problems=8,
     budgets={'low': 1, 'high': 2},
     truth_samples=8,

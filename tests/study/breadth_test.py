@@ -26,7 +26,7 @@ def config():
   return dataclasses.replace(
     whole,
     problems=32,
-    test=settings.TestSet(task='', limit=24),
+    test=settings.TestSet(limit=24),
     transfer={'hard': settings.TestSet(task='arith', split='hard', limit=16)},
     validation_problems=8,
     truth_samples=16,

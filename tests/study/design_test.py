@@ -12,7 +12,7 @@ from wcse_jax.study import design, recipes, settings
 def study(**changes):
   config = settings.StudyConfig(
     problems=24,
-    test=settings.TestSet(task='', limit=24),
+    test=settings.TestSet(limit=24),
     budgets={'low': 1, 'mid': 3, 'high': 5},
     truth_samples=8,
     cost_ratios=(),
@@ -149,7 +149,7 @@ def test_a_transfer_set_that_is_trained_on_is_refused():
 
 def test_a_dry_study_goes_by_the_named_architecture():
   config = dataclasses.replace(
-    recipes.math(), task='arith', transfer={}, test=settings.TestSet(task='')
+    recipes.math(), task='arith', transfer={}, test=settings.TestSet()
   )
   s = design.Study(config, 'unused', dry=True)
   assert s.models['wc'].parameters() == 9_241_705_984

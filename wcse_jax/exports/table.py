@@ -102,7 +102,8 @@ class Tally:
 def parts(rows: Iterable[selection.Row]) -> list[int]:
   """Returns how many rows each file has."""
   found, characters = [0], 0
-  for problem, sample, _ in rows:
+  for row in rows:
+    problem, sample = row.problem, row.sample
     # The question stands in the prompt, too.
     size = 2 * len(problem.question) + len(problem.answer)
     size += len(problem.solution if sample is None else sample.text)
@@ -141,7 +142,7 @@ def groups(
 
 
 def _values(item: Item, chain: Callable[[str], str] | None) -> Sequence[Any]:
-  (problem, sample, grade), example, model = item
+  (problem, sample, grade, _), example, model = item
   text = problem.solution if sample is None else sample.text
   reduced = chain(text) if chain else ' '.join(text.split())
   return (

@@ -1,11 +1,20 @@
-"""95% bootstrap intervals over problems.
+"""95% intervals over problems.
 
-Samples of one problem hang together, so problems are resampled, never samples.
+Samples of one problem hang together: problems vary, never samples alone.
 Every function returns an Estimate: `{'value', 'low', 'high', 'n'}`, n being the
 number of problems.  `value` is None where it is undefined (no problem, or a
 denominator of 0); `low` and `high` are None there and where n is 1, since one
-problem has no spread.  The interval is the percentile one: where every problem
-has the same value it has width 0, which does not mean certainty.
+problem has no spread.  Which interval it is depends on the kind of number:
+
+- a share (coverage, accuracy, false positive rate): Wilson's, with the variance
+  over problems (`metrics.shares`), which stays right near 0 and 1, where few
+  problems are unlike the rest;
+- a paired difference of means: Student's t.  Where two models are alike on
+  every problem it is as wide as if they were not on one;
+- any other mean or ratio: the percentile bootstrap over problems.  Where every
+  problem has the same value it has width 0, which does not mean certainty.
+
+How often they hold the truth: docs/results/intervals.md.
 
 Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, ch. 13.
 """
@@ -15,6 +24,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
+
+from wcse_jax.metrics import shares
 
 
 DRAWS = 2000
@@ -27,21 +39,34 @@ _BLOCK = 2**21
 def mean(
   values_Q: npt.ArrayLike, *, draws: int = DRAWS, seed: int = 0
 ) -> dict[str, Any]:
-  """Returns the Estimate of the mean over problems."""
+  """Returns the Estimate of the mean over problems.
+
+  Values that all lie between 0 and 1 are taken as shares.
+  """
   values_Q = _vector('values_Q', values_Q)
-  return ratios(
-    values_Q[None], np.ones((1, values_Q.size)), draws=draws, seed=seed
-  )[0]
+  share = bool(np.all((values_Q >= 0) & (values_Q <= 1)))
+  return ratio(
+    values_Q, np.ones(values_Q.size), share=share, draws=draws, seed=seed
+  )
 
 
 def ratio(
   numerator_Q: npt.ArrayLike,
   denominator_Q: npt.ArrayLike,
   *,
+  share: bool = False,
   draws: int = DRAWS,
   seed: int = 0,
 ) -> dict[str, Any]:
-  """Returns the Estimate of sum(numerator_Q) / sum(denominator_Q)."""
+  """Returns the Estimate of sum(numerator_Q) / sum(denominator_Q).
+
+  Args:
+    numerator_Q: of each problem.
+    denominator_Q: of each problem.
+    share: whether it is a part of a whole: 0 <= numerator <= denominator.
+    draws: number of bootstrap resamples, of what is none.
+    seed: of the resampling.
+  """
   numerator_Q = _vector('numerator_Q', numerator_Q)
   denominator_Q = _vector('denominator_Q', denominator_Q)
   if numerator_Q.size != denominator_Q.size:
@@ -49,18 +74,16 @@ def ratio(
       'numerator_Q and denominator_Q must be of the same problems; got '
       f'{numerator_Q.size} and {denominator_Q.size}.'
     )
-  return ratios(numerator_Q[None], denominator_Q[None], draws=draws, seed=seed)[
-    0
-  ]
+  return ratios(
+    numerator_Q[None],
+    denominator_Q[None],
+    shares_C=np.array([share]),
+    draws=draws,
+    seed=seed,
+  )[0]
 
 
-def difference(
-  a_Q: npt.ArrayLike,
-  b_Q: npt.ArrayLike,
-  *,
-  draws: int = DRAWS,
-  seed: int = 0,
-) -> dict[str, Any]:
+def difference(a_Q: npt.ArrayLike, b_Q: npt.ArrayLike) -> dict[str, Any]:
   """Returns the Estimate of mean(a_Q) - mean(b_Q), paired by problem."""
   a_Q, b_Q = _vector('a_Q', a_Q), _vector('b_Q', b_Q)
   if a_Q.size != b_Q.size:
@@ -68,7 +91,7 @@ def difference(
       f'a_Q and b_Q must be of the same problems; got {a_Q.size} and '
       f'{b_Q.size}.'
     )
-  return mean(a_Q - b_Q, draws=draws, seed=seed)
+  return _paired(a_Q - b_Q, a_Q.size)
 
 
 def ratios(
@@ -76,10 +99,11 @@ def ratios(
   denominators_CQ: npt.NDArray[np.float64],
   *,
   counts_C: npt.NDArray[np.int64] | None = None,
+  shares_C: npt.NDArray[np.bool_] | None = None,
   draws: int = DRAWS,
   seed: int = 0,
 ) -> list[dict[str, Any]]:
-  """Returns one Estimate a row, all from the same resampled problems.
+  """Returns one Estimate a row, resampled rows all from the same problems.
 
   Args:
     numerators_CQ: C quantities of each problem.
@@ -87,19 +111,25 @@ def ratios(
       mean).
     counts_C: how many of the problems each is of, both numbers of the others
       being 0; None: all of them.
+    shares_C: which are shares, 0 <= numerator <= denominator; None: none.
     draws: number of bootstrap resamples.
     seed: of the resampling.
   """
   rows, problems = numerators_CQ.shape
-  totals, sums = _resampled([numerators_CQ, denominators_CQ], draws, seed)
   counts_C = np.full(rows, problems) if counts_C is None else counts_C
-  return [
-    _estimate(
-      totals[0][row],
-      totals[1][row],
-      (sums[0][:, row], sums[1][:, row]) if counts_C[row] > 1 else None,
-      int(counts_C[row]),
+  shares_C = np.zeros(rows, bool) if shares_C is None else shares_C
+  others = iter(
+    _bootstrapped(
+      [numerators_CQ[~shares_C], denominators_CQ[~shares_C]],
+      counts_C[~shares_C],
+      draws,
+      seed,
     )
+  )
+  return [
+    _share(numerators_CQ[row], denominators_CQ[row], int(counts_C[row]))
+    if shares_C[row]
+    else next(others)
     for row in range(rows)
   ]
 
@@ -126,16 +156,92 @@ def ratio_differences(
     denominators_b_CQ,
   ]
   rows, problems = numerators_a_CQ.shape
-  totals, sums = _resampled(parts, draws, seed)
   counts_C = np.full(rows, problems) if counts_C is None else counts_C
-  return [
-    _estimate(
-      *_joined(*(total[row] for total in totals)),
-      _joined(*(part[:, row] for part in sums)) if counts_C[row] > 1 else None,
-      int(counts_C[row]),
+  # Ratios whose denominators are 1 for the problems that are in are means.
+  means_C = np.array(
+    [
+      np.array_equal(a_Q, b_Q)
+      and np.all((a_Q == 0) | (a_Q == 1))
+      and a_Q.sum() == count
+      for a_Q, b_Q, count in zip(denominators_a_CQ, denominators_b_CQ, counts_C)
+    ],
+    bool,
+  )
+  others = iter(
+    _bootstrapped(
+      [part[~means_C] for part in parts], counts_C[~means_C], draws, seed
     )
-    for row in range(rows)
-  ]
+  )
+  found = []
+  for row in range(rows):
+    if not means_C[row]:
+      found.append(next(others))
+      continue
+    in_Q = denominators_a_CQ[row] > 0
+    each_Q = (numerators_a_CQ[row] - numerators_b_CQ[row])[in_Q]
+    found.append(_paired(each_Q, int(counts_C[row])))
+  return found
+
+
+def _share(
+  numerator_Q: npt.NDArray, denominator_Q: npt.NDArray, problems: int
+) -> dict[str, Any]:
+  """Returns the Estimate of a share, whose variance is over problems."""
+  top, bottom = numerator_Q.sum(), denominator_Q.sum()
+  if problems < 2 or not bottom:
+    return _estimate(top, bottom, None, problems)
+  value = top / bottom
+  # What a problem adds to the share's error, to first order.
+  off_Q = numerator_Q - value * denominator_Q
+  variance = off_Q @ off_Q / bottom**2 * problems / (problems - 1)
+  t = special.stdtrit(problems - 1, TAILS[1])
+  ends = shares.bounds(value, variance, t, problems)
+  return _estimate(top, bottom, ends, problems)
+
+
+def _paired(each_Q: npt.NDArray, problems: int) -> dict[str, Any]:
+  """Returns the Estimate of the mean of differences on problems: Student's."""
+  if problems < 2:
+    return _estimate(each_Q.sum(), problems, None, problems)
+  value = each_Q.mean()
+  error = each_Q.std(ddof=1) / np.sqrt(problems)
+  if not np.any(each_Q):
+    error = 1 / problems
+  half = special.stdtrit(problems - 1, TAILS[1]) * error
+  ends = (value - half, value + half)
+  return _estimate(each_Q.sum(), problems, ends, problems)
+
+
+def _bootstrapped(
+  parts: Sequence[npt.NDArray],
+  counts_C: npt.NDArray[np.int64],
+  draws: int,
+  seed: int,
+) -> list[dict[str, Any]]:
+  """Returns the Estimate of a ratio, or of the difference of two, a row.
+
+  Args:
+    parts: numerators_CQ and denominators_CQ, of one or of two.
+    counts_C: how many problems each row is of.
+    draws: number of resamples.
+    seed: of the resampling.
+  """
+  if not len(counts_C):
+    return []
+  joined = _joined if len(parts) == 4 else lambda *ratio: ratio
+  totals, sums = _resampled(parts, draws, seed)
+  found = []
+  for row, count in enumerate(counts_C):
+    ends = None
+    if count > 1:
+      tops, bottoms = joined(*(part[:, row] for part in sums))
+      # A resample without any denominator has no ratio to speak of.
+      kept = bottoms != 0
+      if kept.any():
+        ends = np.quantile(tops[kept] / bottoms[kept], TAILS)
+    top, bottom = joined(*(total[row] for total in totals))
+    found.append(_estimate(top, bottom, ends, int(count)))
+  return found
 
 
 def _joined(top_a, bottom_a, top_b, bottom_b):
@@ -168,11 +274,11 @@ def clustered(
   """Returns the Estimate of the mean of R training replicates on Q problems.
 
   Replicates (seeds of one arm) and problems are resampled both, each on its
-  own, so the interval speaks of another training run on other problems.  Read
-  it with care when R is small: resampling R replicates shows only (R-1)/R of
-  the variance between runs (half of it at R = 2, two thirds at 3), from very
-  few values, so it is then too narrow; with R = 1 the noise of training is not
-  in it at all, and it speaks of other problems only.
+  own, so the interval speaks of another training run on other problems.  When
+  R is small it is too narrow: resampling R replicates shows only (R-1)/R of the
+  variance between runs (half of it at R = 2, two thirds at 3), from very few
+  values; with R = 1 the noise of training is not in it at all, and it speaks of
+  other problems only.  `metrics.replicated` has intervals that are not.
 
   Args:
     values_RQ: for example pass@1 of each replicate on each problem; all
@@ -198,7 +304,7 @@ def clustered(
   )
   chosen_R = np.concatenate(list(weights(of_replicates, replicates, draws)))
   tops = np.einsum('dr,dr->d', means_R, chosen_R)
-  return _estimate(total, cells, (tops, np.full(draws, cells)), problems)
+  return _estimate(total, cells, np.quantile(tops / cells, TAILS), problems)
 
 
 def weights(
@@ -215,17 +321,10 @@ def weights(
 
 
 def _estimate(
-  top: float,
-  bottom: float,
-  resampled: Sequence[npt.NDArray[np.float64]] | None,
-  problems: int,
+  top: float, bottom: float, ends: Sequence[float] | None, problems: int
 ) -> dict[str, Any]:
-  low = high = None
-  if resampled is not None and bottom:
-    tops, bottoms = resampled
-    # A resample without any denominator has no ratio to speak of.
-    kept = bottoms != 0
-    low, high = map(float, np.quantile(tops[kept] / bottoms[kept], TAILS))
+  """Returns an Estimate; without a value where the denominator is 0."""
+  low, high = (None, None) if ends is None or not bottom else map(float, ends)
   return {
     'value': float(top / bottom) if bottom else None,
     'low': low,

@@ -202,9 +202,9 @@ def _strata(
 def _by_problem(
   problems: np.ndarray, top: np.ndarray, bottom: np.ndarray
 ) -> dict[str, Any]:
-  """Returns the Estimate of sum(top) / sum(bottom), over problems."""
+  """Returns the Estimate of a share, sum(top) / sum(bottom), over problems."""
   ids, at = np.unique(problems, return_inverse=True)
   bottom_Q = np.bincount(at, weights=bottom, minlength=ids.size)
   top_Q = np.bincount(at, weights=top, minlength=ids.size)
   held_Q = bottom_Q > 0
-  return intervals.ratio(top_Q[held_Q], bottom_Q[held_Q])
+  return intervals.ratio(top_Q[held_Q], bottom_Q[held_Q], share=True)

@@ -30,6 +30,19 @@ DISTINCT = {
 }
 # Measures with a value for each k.
 CURVES = ('coverage', *DISTINCT, 'majority')
+# Measures that are a part of a whole.
+RATES = frozenset(
+  (
+    'coverage',
+    'majority',
+    'pass@1',
+    'false_positive_rate',
+    'vote_accuracy',
+    'vote_sample_accuracy',
+    'vote_kept',
+    'vote_kept_accuracy',
+  )
+)
 # Shares of a problem's samples that the majority answer may be asked to have.
 SHARES = (0.25, 0.5, 0.75, 0.9)
 
@@ -148,6 +161,7 @@ def estimates(
     _stacked(quantities, 'top_Q', mask_Q) * in_CQ,
     _stacked(quantities, 'bottom_Q', mask_Q) * in_CQ,
     counts_C=in_CQ.sum(axis=1),
+    shares_C=np.array([one.name in RATES for one in quantities]),
     **options,
   )
 

@@ -91,8 +91,8 @@ def table(cases: Sequence[Case], audit: int, repeats: int) -> dict[str, Any]:
     found[f'{name}: could be judged'] = intervals.mean(judged)
     found[f'{name}: unsound by people'] = intervals.mean(unsound)
     found[f'{name}: unsound by the checker'] = intervals.mean(flagged)
-    found[f'{name}: precision'] = intervals.ratio(both, flagged)
-    found[f'{name}: recall'] = intervals.ratio(both, unsound)
+    found[f'{name}: precision'] = intervals.ratio(both, flagged, share=True)
+    found[f'{name}: recall'] = intervals.ratio(both, unsound, share=True)
   if right and audit < len(right):
     found |= _audits(right, audit, repeats)
   return found

@@ -71,6 +71,7 @@ class Study:
     config.validate()
     self.config = config
     self.workdir = workdir
+    self._sets: dict[Any, list[tuple[int, records.Problem]]] = {}
     self.task = tasks.load(
       config.task, config.data, config.prompts, bad_rows=config.bad_rows
     )
@@ -92,7 +93,7 @@ class Study:
     )
     self.problems = [problem for _, problem in self.placed]
     self.overlap = contamination.overlap(
-      self.problems, [problem for _, problem in self._chosen(self.tests()[''])]
+      self.problems, [problem for _, problem in self.chosen(self.tests()[''])]
     )
     self.trained = self.problems
     if config.decontaminate:
@@ -347,7 +348,7 @@ class Study:
     """Returns the test sets by name; that of the study has none."""
     c = self.config
     own = c.test
-    if not own.task:
+    if own.task in ('', c.task):
       own = dataclasses.replace(
         own,
         task=c.task,
@@ -356,7 +357,14 @@ class Study:
       )
     return {'': own, **c.transfer}
 
-  def _chosen(self, test: settings.TestSet):
+  def chosen(self, test: settings.TestSet) -> list[tuple[int, records.Problem]]:
+    """Returns (position, problem) of a test set."""
+    key = dataclasses.astuple(test)
+    if key not in self._sets:
+      self._sets[key] = self._read(test)
+    return self._sets[key]
+
+  def _read(self, test: settings.TestSet) -> list[tuple[int, records.Problem]]:
     same = test.task == self.config.task and test.data == self.config.data
     task = (
       self.task
@@ -374,7 +382,7 @@ class Study:
 
   def _check_transfer(self, name: str, test: settings.TestSet) -> None:
     """Raises InputError if a transfer set has a problem that is trained on."""
-    chosen = [problem for _, problem in self._chosen(test)]
+    chosen = [problem for _, problem in self.chosen(test)]
     found = contamination.overlap(self.trained, chosen)
     equal = [match for match in found.matches if match.equal]
     if equal:

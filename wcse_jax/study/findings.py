@@ -14,7 +14,7 @@ from wcse_jax import arms as arm_data
 from wcse_jax import budget, grade, records, runlog, storage
 from wcse_jax.metrics import measure
 from wcse_jax.sampler import inputs
-from wcse_jax.study import outcome, sampled, settings
+from wcse_jax.study import exporting, outcome, sampled, settings
 
 
 def collect(
@@ -72,6 +72,7 @@ def collect(
     'ledger': _ledger(study),
     'examples': _examples(study, graded),
     'prompts': _prompts(study),
+    'exports': exporting.listed(study),
     'provenance': _provenance(),
     'config': study.described(),
     'notes': _notes(study),

@@ -6,13 +6,17 @@ from typing import Any
 import numpy as np
 
 from wcse_jax import storage
-from wcse_jax.metrics import contrast, intervals
+from wcse_jax.metrics import (
+  calibration,
+  contrast,
+  multiple,
+  power,
+  replicated,
+)
+from wcse_jax.study import powers
 
 
-# Power of the smallest detectable difference: the sum of the normal quantiles
-# of a two-sided test at 5% and of 80% power, over the half width of a 95%
-# interval in standard errors.
-_DETECTABLE = (1.95996 + 0.84162) / 1.95996
+_LEVEL = 0.05
 
 
 def untuned(study, name: str) -> dict[str, Any] | None:
@@ -49,7 +53,7 @@ def files(study, folder: str) -> dict[str, str]:
 def training(study) -> dict[str, Any]:
   """Returns the accuracy of every arm of every setup, and their contrasts."""
   c = study.config
-  setups, widths, problems = [], [], 0
+  setups, problems = [], 0
   for name, budget_name in _groups(study):
     setup = c.setups[name]
     done = _students(study, name, budget_name)
@@ -69,7 +73,12 @@ def training(study) -> dict[str, Any]:
           'arm': arm,
           'label': c.arms[arm].label,
           'examples': [one['training']['examples'] for one in rows],
-          **{key: intervals.clustered(r) for key, r in right.items()},
+          **{
+            key: replicated.mean(
+              r, pooled=[other[key] for other in scores.values()]
+            )
+            for key, r in right.items()
+          },
           'replicates': [
             {
               'replicate': one['replicate'],
@@ -82,12 +91,6 @@ def training(study) -> dict[str, Any]:
           ],
         }
       )
-    contrasts = _contrasts(study, setup, scores)
-    widths += [
-      (row['difference']['high'] - row['difference']['low']) / 2
-      for row in contrasts
-      if row['primary'] and row['difference']['low'] is not None
-    ]
     before = untuned(study, setup.model) or {'right': {}}
     setups.append(
       {
@@ -97,9 +100,15 @@ def training(study) -> dict[str, Any]:
         'model': study.stem(setup.model),
         'untuned': {key: before[key] for key in before['right']},
         'arms': arms,
-        'contrasts': contrasts,
+        'contrasts': _contrasts(study, setup, scores),
+        **_sureness(setup, scores),
       }
     )
+  smallest = [
+    found
+    for one in setups
+    if (found := one['detectable_difference']) is not None
+  ]
   return {
     'budget': ', '.join(dict.fromkeys(b for _, b in _groups(study))),
     'steps': c.sft.steps,
@@ -112,7 +121,12 @@ def training(study) -> dict[str, Any]:
       {'name': name, 'task': test.task, 'split': test.split}
       for name, test in c.transfer.items()
     ],
-    'detectable_difference': max(widths) * _DETECTABLE if widths else None,
+    'detectable_difference': max(smallest, default=None),
+    'calibration': next(
+      (one['calibration'] for one in setups if one['calibration']), None
+    ),
+    'expected': powers.expected(study),
+    'underpowered': powers.underpowered(study),
     'setups': setups,
   }
 
@@ -151,7 +165,10 @@ def _students(
 
 
 def _contrasts(study, setup, scores) -> list[dict[str, Any]]:
-  """Returns every arm less the second of the primary ones."""
+  """Returns every arm less the second of the primary ones.
+
+  The p-values of all but the primary one are corrected together.
+  """
   ahead, base = setup.primary
   labels = {name: arm.label for name, arm in study.config.arms.items()}
   found = []
@@ -159,30 +176,71 @@ def _contrasts(study, setup, scores) -> list[dict[str, Any]]:
     if arm == base or base not in scores:
       continue
     for metric in scores[arm]:
-      a, b = scores[arm][metric], scores[base][metric]
-      count = min(len(a), len(b))
-      gap = intervals.clustered(a[:count] - b[:count])
+      gap = replicated.difference(
+        scores[arm][metric],
+        scores[base][metric],
+        pooled=[other[metric] for other in scores.values()],
+      )
       found.append(
         {
           'a': arm,
           'b': base,
           'metric': metric,
           'difference': gap,
+          'p': gap['p'],
+          'p_holm': None,
           'primary': arm == ahead and metric == 'pass@1',
-          'reading': _reading(gap, labels[arm], labels[base]),
         }
       )
+  others = [row for row in found if not row['primary']]
+  for row, p in zip(
+    others, multiple.holm([row['p'] for row in others]), strict=True
+  ):
+    row['p_holm'] = p
+  for row in found:
+    row['reading'] = _reading(row, labels[row['a']], labels[row['b']])
   return found
 
 
-def _reading(gap: Mapping[str, Any], a: str, b: str) -> str:
+def _sureness(setup, scores) -> dict[str, Any]:
+  """Returns how sure the primary contrast of a setup is.
+
+  `detectable_difference` is the smallest that so many runs and problems find in
+  four studies of five, `calibration` how often intervals made like these hold
+  the truth in simulated studies of this size; both go by how much these
+  students vary, and are None where that is not known.
+  """
+  found: dict[str, Any] = {'detectable_difference': None, 'calibration': None}
+  if not all(arm in scores for arm in setup.primary):
+    return found
+  a, b = (scores[arm]['pass@1'] for arm in setup.primary)
+  replicates = min(len(a), len(b))
+  if replicates < 2:
+    return found
+  pooled = [one['pass@1'] for one in scores.values()]
+  parts = power.components(a, b, pooled=pooled)
+  del parts['run_deviation_high']
+  smallest = power.detectable(
+    problems=a.shape[1], replicates=replicates, arms=len(pooled), **parts
+  )
+  if smallest <= 1:
+    found['detectable_difference'] = smallest
+  found['calibration'] = calibration.of_students(a, b, pooled=pooled)
+  return found
+
+
+def _reading(row: Mapping[str, Any], a: str, b: str) -> str:
+  gap = row['difference']
   if gap['low'] is None:
     return 'too few numbers for an interval'
-  if gap['low'] > 0:
-    return f'{a} better'
-  if gap['high'] < 0:
-    return f'{b} better'
-  return 'no difference seen'
+  if gap['low'] <= 0 <= gap['high']:
+    return 'no difference seen'
+  words = f'{a if gap["low"] > 0 else b} better'
+  if row['p_holm'] is not None and row['p_holm'] > _LEVEL:
+    return 'no difference seen among so many (Holm)'
+  if not gap['runs']:
+    return f'{words}, on these runs'
+  return words
 
 
 def answer(study, gaps, training) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def tiny() -> settings.StudyConfig:
   return settings.StudyConfig(
     title='Weaker and cheaper, or stronger and dearer? (embedded models)',
     problems=192,
-    test=settings.TestSet(task='', limit=256),
+    test=settings.TestSet(limit=256),
     validation_problems=64,
     budgets={'low': 1, 'high': 5},
     truth_samples=128,

@@ -1,13 +1,21 @@
 """A study from beginning to end, or the report of what there is."""
 
+import concurrent.futures
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from wcse_jax import arms as arm_data
 from wcse_jax import errors, runlog, shardfiles, storage, tasks
 from wcse_jax.report import browser, html
-from wcse_jax.study import design, findings, graph, planning, settings
+from wcse_jax.study import (
+  design,
+  dry,
+  findings,
+  graph,
+  planning,
+  settings,
+)
 from wcse_jax.study import stages as staging
 
 
@@ -46,6 +54,23 @@ def run(
     return report(stages)
 
 
+def dry_run(
+  config: settings.StudyConfig,
+  workdir: str,
+  *,
+  topologies: Sequence[str] = (),
+  replicas: int = 1,
+) -> str:
+  """Returns what a study would cost and could find, as text.
+
+  Arguments are those of `run` and of `dry.foretell`; nothing is written.
+  """
+  study = design.Study(config, workdir, dry=True)
+  planning.check(study)
+  staging.Stages(study)
+  return dry.text(dry.foretell(study, topologies=topologies, replicas=replicas))
+
+
 def _holder(study: design.Study, *, apart: bool):
   """Returns stage -> a context that holds it for this process."""
 
@@ -60,9 +85,14 @@ def _holder(study: design.Study, *, apart: bool):
 def report(stages: staging.Stages) -> dict[str, Any]:
   """Writes `results.json` and `report/`; returns the results."""
   study = stages.study
-  results = snapshot(stages)
+  folder = storage.join(study.workdir, 'report')
+  # The pages of samples are written by workers while the samples are measured.
+  with concurrent.futures.ThreadPoolExecutor(1) as thread:
+    pages = thread.submit(write_samples, stages, folder)
+    results = snapshot(stages)
+    pages.result()
   runlog.merge_ledger(study.workdir)
-  write(stages, results, storage.join(study.workdir, 'report'))
+  html.write(results, folder)
   storage.publish_json(storage.join(study.workdir, 'results.json'), results)
   return results
 
@@ -83,13 +113,11 @@ def snapshot(stages: staging.Stages) -> dict[str, Any]:
   return results
 
 
-def write(stages: staging.Stages, results: dict[str, Any], folder: str) -> None:
-  """Writes the pages of a report: results, and the samples that are graded."""
+def write_samples(stages: staging.Stages, folder: str) -> None:
+  """Writes the pages of the samples of the models that are graded."""
   study = stages.study
   names = {
-    name: study.stem(name)
-    for name in study.sources()
-    if stages.read(name) is not None
+    name: study.stem(name) for name in study.sources() if stages.is_graded(name)
   }
   if names:
     browser.write(
@@ -102,7 +130,6 @@ def write(stages: staging.Stages, results: dict[str, Any], folder: str) -> None:
       if tasks.TASKS.get(study.task.name) is type(study.task)
       else None,
     )
-  html.write(results, folder)
 
 
 def rebuild(config: settings.StudyConfig, workdir: str) -> dict[str, Any]:

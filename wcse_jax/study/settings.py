@@ -108,16 +108,16 @@ class TestSet:
   """Problems that students are measured on.
 
   Attributes:
-    task: one of `tasks.TASKS`.
-    data: folder or file of the set, or `hub:NAME@REVISION`; empty for the
-      task's own source.
+    task: one of `tasks.TASKS`; empty: the study's.
+    data: folder or file of the set, or `hub:NAME@REVISION`; empty for that of
+      the study, where the task is the same, else the task's own source.
     split: of the task.
     limit: problems; 0 for all.
     shots: worked examples for untuned models; None: as the study says.
     prompts: JSONL of those; empty for the task's own.
   """
 
-  task: str
+  task: str = ''
   data: str = ''
   split: str = 'test'
   limit: int = 0
@@ -141,6 +141,24 @@ class Power:
   run_deviation: float = 0.01
   disagreement: float = 0.25
   wanted: float = 0.0
+
+
+@dataclasses.dataclass(kw_only=True)
+class Expected:
+  """How long texts are expected to be, for a dry run.
+
+  Attributes:
+    output_tokens: drawn tokens of a sample on average; 0: half of the most.
+    spread: standard deviation of that over its mean.
+    prompt_tokens: of the prompt behind what all prompts share, on average; 0:
+      counted, or a quarter of the characters where no tokenizer is at hand.
+    right: share of samples that are right, for training by epochs.
+  """
+
+  output_tokens: float = 0.0
+  spread: float = 0.5
+  prompt_tokens: float = 0.0
+  right: float = 0.5
 
 
 def pair_of_models() -> dict[str, Model]:
@@ -219,6 +237,7 @@ class StudyConfig:
     majority: the k of maj@k.
     export: whether the training sets of replicate 0 are written for others.
     power: what is expected of the students.
+    expected: how long texts are expected to be, for a dry run.
     seed: of everything.
     dtype: `float32` or `bfloat16`.
     mesh: as `sharding.make_mesh` reads it.
@@ -240,9 +259,7 @@ class StudyConfig:
   shots: int = 0
   prompts: str = ''
   problems: int = 256
-  test: TestSet = dataclasses.field(
-    default_factory=lambda: TestSet(task='', limit=256)
-  )
+  test: TestSet = dataclasses.field(default_factory=lambda: TestSet(limit=256))
   transfer: dict[str, TestSet] = dataclasses.field(default_factory=dict)
   validation_problems: int = 64
   validation_size: int = 500
@@ -259,6 +276,7 @@ class StudyConfig:
   majority: tuple[int, ...] = (4,)
   export: bool = True
   power: Power = dataclasses.field(default_factory=Power)
+  expected: Expected = dataclasses.field(default_factory=Expected)
   seed: int = 0
   dtype: str = 'float32'
   mesh: str = ''

@@ -20,7 +20,14 @@ from wcse_jax import (
 from wcse_jax.sampler import inputs
 from wcse_jax.sampler import run as sampling
 from wcse_jax.sft import data, grid, train
-from wcse_jax.study import design, graph, outcome, planning, settings
+from wcse_jax.study import (
+  design,
+  exporting,
+  graph,
+  outcome,
+  planning,
+  settings,
+)
 
 
 # FLOPs a second of training over those of decoding, of tiny models on CPU.
@@ -127,6 +134,13 @@ class Stages:
         there('data', budget_name, f'{arm}.json'),
         functools.partial(self.data, budget_name, arm),
       )
+      if study.config.export:
+        add(
+          f'export-{budget_name}-{arm}',
+          [f'data-{budget_name}-{arm}'],
+          functools.partial(exporting.done, study, budget_name, arm),
+          functools.partial(exporting.export, self, budget_name, arm),
+        )
     for setup in study.setups().values():
       name = setup.model
       needs = []
