@@ -87,13 +87,13 @@ def graded(known: facts.Facts, tally: table.Tally) -> list[str]:
   names = [model.name for model in known.models]
   if not names:
     return ['The solutions are those of the set and were not graded.']
-  version = f', version {known.grader}' if known.grader else ''
+  version = f', version {known.grader},' if known.grader else ''
   lines = [
-    f'The grader of the task {markdown.code(known.problems.task)}{version}, '
-    'takes the final answer out of a text and compares it with the reference. '
-    'Verdicts are right, wrong, unparsed (no answer was found), timeout and '
-    'error; the last two say nothing of the answer. Where the task can check '
-    'the steps, too, `sound` says what it found.',
+    f'The grader of the task {markdown.code(known.problems.task)}{version} '
+    'compares the final answer of a text with the reference, or runs its '
+    'program on tests. Verdicts are right, wrong, unparsed (no answer was '
+    'found), timeout and error; the last two say nothing of the answer. Where '
+    'the task can check the steps, too, `sound` says what it found.',
     '',
     'Rows here:',
     '',
