@@ -229,6 +229,12 @@ def test_report_is_rebuilt_from_files(finished):
   assert without_times(rebuilt) == without_times(results)
 
 
+def test_what_a_study_is_called_is_not_what_it_is(finished):
+  workdir, _ = finished
+  power = settings.Power(wanted=0.05)
+  design.Study(small(title='another', power=power), workdir).check()
+
+
 def test_another_study_is_refused(finished):
   workdir, _ = finished
   with pytest.raises(errors.InputError, match='seed') as caught:

@@ -25,6 +25,11 @@ from wcse_jax.study import settings
 from wcse_jax.tasks import base
 
 
+# Settings that no result depends on: of the study, and of its parts.
+_SHOWN = ('title', 'export', 'power', 'expected')
+_SHOWN_OF = frozenset({'label', 'title', 'architecture'})
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
   """One student: who is trained on what, and which replicate."""
@@ -399,8 +404,15 @@ class Study:
 
   def fingerprint(self) -> dict[str, Any]:
     """Returns all that the results depend on."""
+    config = self.described()
+    for name in _SHOWN:
+      del config[name]
+    for kind in ('models', 'arms', 'setups'):
+      for one in config[kind].values():
+        for name in _SHOWN_OF & one.keys():
+          del one[name]
     return {
-      'config': self.described(),
+      'config': config,
       'checkpoints': {
         name: checkpoints.fingerprint(model.checkpoint)
         for name, model in self.config.models.items()
