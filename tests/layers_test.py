@@ -122,6 +122,7 @@ HOST = (
   'aot.collectives',
   'aot.traffic',
   'estimates',
+  'estimates.sizes',
   'estimates.jobs',
   'estimates.figures',
   'estimates.shares',

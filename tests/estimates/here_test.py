@@ -120,6 +120,15 @@ def test_what_does_not_fit_is_said(sampling, training):
     (note,) = here.on_machine(job, known=little).notes
     assert note.startswith('does not fit: ')
     assert '1 GB are free' in note
+  # A mesh divides what it says.
+  eight = dataclasses.replace(KNOWN, devices=8, free=6 * 10**9)
+  whole = training('gemma2-2b', sft={'mesh': 'data=8'})
+  parts = training('gemma2-2b', sft={'mesh': 'data=1,fsdp=8'})
+  assert here.on_machine(whole, known=eight).notes
+  assert not here.on_machine(parts, known=eight).notes
+  assert here.on_machine(sampling('gemma2-9b'), known=eight).notes
+  split = sampling('gemma2-9b', mesh='tensor=8')
+  assert not here.on_machine(split, known=eight).notes
   nobody = dataclasses.replace(KNOWN, free=None)
   assert here.on_machine(sampling('gemma2-2b'), known=nobody).notes == ()
 

@@ -1,16 +1,13 @@
 import dataclasses
 import random
 
-import jax
 import pytest
 from flax import nnx
 
 from wcse_jax import budget, records, shardfiles
 from wcse_jax.aot import ideal
-from wcse_jax.estimates import jobs
 from wcse_jax.models import hf_config, transformer
 from wcse_jax.sampler import inputs, memory, settings
-from wcse_jax.sft import lora
 from wcse_jax.sft import settings as sft_settings
 
 
@@ -84,29 +81,6 @@ def test_a_device_needs_what_a_run_asks_for(sampling, name, weights, mesh):
     mesh=mesh,
   )
   assert job.device_bytes(48, 16, **mesh) == pytest.approx(found.total)
-
-
-@pytest.mark.parametrize('family', ['gemma2', 'gemma4_e', 'gemma4_dense'])
-@pytest.mark.parametrize('targets', ['q,k,v,o,gate,up,down', 'k,v,down'])
-def test_adapters_are_those_that_are_trained(hf_rows, family, targets):
-  config = _config(hf_rows, family)
-
-  def make():
-    model = transformer.Transformer(config, dtype='bfloat16', rngs=nnx.Rngs(0))
-    lora.add(
-      model,
-      rank=4,
-      alpha=1.0,
-      targets=tuple(targets.split(',')),
-      seed=0,
-      place=False,
-    )
-    return model
-
-  state = nnx.state(nnx.eval_shape(make), nnx.LoRAParam)
-  trained = sum(leaf.size for leaf in jax.tree.leaves(state))
-  asked = sft_settings.LoraConfig(rank=4, targets=targets)
-  assert jobs.adapter_parameters(config, asked) == trained
 
 
 @pytest.mark.parametrize('slots', [50, 400, 2000])

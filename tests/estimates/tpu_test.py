@@ -11,7 +11,7 @@ import pytest
 from wcse_jax import errors, prices
 from wcse_jax.aot import slices
 from wcse_jax.estimates import jobs, kept, tpu
-from wcse_jax.models import hf_config, published
+from wcse_jax.models import hf_config
 from wcse_jax.sft import settings
 
 
@@ -250,27 +250,6 @@ def test_grading_takes_no_slice(compiler):
   )
   found = tpu.on_slice(job, 'v5e:2x2')
   assert (found.seconds, found.chips) == (5.0, 0)
-
-
-@pytest.mark.parametrize(
-  ('devices', 'rows', 'mesh'),
-  [
-    (16, 32, 'data=1,fsdp=16,tensor=1'),
-    # Fewer rows than devices: the rest splits heads.
-    (16, 8, 'data=1,fsdp=8,tensor=2'),
-    (64, 32, 'data=1,fsdp=32,tensor=2'),
-    (7, 7, 'data=7,fsdp=1,tensor=1'),
-  ],
-)
-def test_a_mesh_divides_rows_and_model(devices, rows, mesh):
-  model = published.configs()['gemma2-27b']
-  assert tpu.training_mesh(devices, model, rows) == mesh
-
-
-def test_rows_that_no_mesh_divides_are_refused():
-  model = published.configs()['gemma2-27b']
-  with pytest.raises(errors.InputError, match='batch_size: wanted rows'):
-    tpu.training_mesh(7, model, 3)
 
 
 def test_bad_arguments_are_refused(compiler, sampling):

@@ -1,6 +1,7 @@
 """What stages will cost and how long they take, before anything is spent.
 
 jobs      what is to be done: sampling, training, grading; its FLOPs and bytes
+sizes     bytes and meshes of it
 figures   an estimate; sums, rows and the text table
 here      estimates for this machine
 shares    which part of a machine's peak is reached: the one table

@@ -7,7 +7,7 @@ import dataclasses
 import math
 
 from wcse_jax import errors, runlog, storage
-from wcse_jax.estimates import figures, jobs, shares
+from wcse_jax.estimates import figures, jobs, shares, sizes
 
 
 # Chip-seconds of earlier rows of the ledger below which they say nothing.
@@ -139,7 +139,7 @@ def _how(known: Rates, share: float, source: str) -> str:
 
 def _cache_item(job: jobs.Sampling, known: Rates) -> int:
   """Returns the bytes of a number of the cache, as `models.cache.dtype_on`."""
-  return 4 if known.platform == 'cpu' else jobs.item_bytes(job.dtype)
+  return 4 if known.platform == 'cpu' else sizes.item_bytes(job.dtype)
 
 
 def _speed(job: jobs.Sampling | jobs.Training, workdir: str) -> float | None:
@@ -179,11 +179,13 @@ def _notes(job: jobs.Sampling | jobs.Training, known: Rates) -> tuple[str, ...]:
     need = job.device_bytes(
       job.slots or _SLOTS,
       job.prefill_batch or _PROMPTS,
-      data=known.devices,
+      # As `sharding.make_mesh` lays them out where nothing is said.
+      **sizes.axes(job.mesh or f'data={known.devices}'),
       cache_item=_cache_item(job, known),
     )
   else:
-    need = job.state_bytes()
+    mesh = sizes.axes(job.sft.mesh)
+    need = job.state_bytes() / mesh['fsdp'] / mesh['tensor']
   if need <= known.free:
     return ()
   return (

@@ -8,6 +8,7 @@ import dataclasses
 import math
 
 from wcse_jax import budget, shardfiles
+from wcse_jax.estimates import sizes
 from wcse_jax.models import config
 from wcse_jax.sampler import schedule, shapes
 from wcse_jax.sft import settings
@@ -160,9 +161,9 @@ class Sampling:
       slots: sequences.
       cache_item: bytes of a number of the cache; 0: as `dtype`.
     """
-    item = cache_item or item_bytes(self.dtype)
+    item = cache_item or sizes.item_bytes(self.dtype)
     model = self.model
-    narrow = item_bytes(self.weights or self.dtype)
+    narrow = sizes.item_bytes(self.weights or self.dtype)
     # Of a table only the rows of the tokens are read.
     tables = model.per_layer_vocab * model.num_layers * model.per_layer_dim
     if not model.tie_embeddings:
@@ -174,8 +175,8 @@ class Sampling:
       experts /= 1 - model.experts_per_token / model.num_experts
       weights -= narrow * experts * (1 - share)
     return weights + item * (
-      slots * cache_numbers(self.model, self.filled)
-      + cache_numbers(self.model, self.shared_prompt_tokens, prefix=True)
+      slots * sizes.cache_numbers(self.model, self.filled)
+      + sizes.cache_numbers(self.model, self.shared_prompt_tokens, prefix=True)
     )
 
   def device_bytes(
@@ -200,7 +201,7 @@ class Sampling:
       tensor: likewise.
       cache_item: bytes of a number of the cache; 0: as `dtype`.
     """
-    wide = item_bytes(self.dtype)
+    wide = sizes.item_bytes(self.dtype)
     kept = cache_item or wide
     parts = data * fsdp
     prompts = -(-rows // parts)
@@ -210,9 +211,11 @@ class Sampling:
     tokens = max(suffix * prompts, self.shared_prompt_tokens)
     widest = max(layer.d_ff for layer in self.model.layers)
     inner = tokens * (3 * self.model.d_model + 2 * widest // tensor) * wide
-    keys = cache_numbers(self.model, self.shared_prompt_tokens, prefix=True)
-    keys += fresh * token_numbers(self.model)
-    each = kept * cache_numbers(self.model, self.places)
+    keys = sizes.cache_numbers(
+      self.model, self.shared_prompt_tokens, prefix=True
+    )
+    keys += fresh * sizes.token_numbers(self.model)
+    each = kept * sizes.cache_numbers(self.model, self.places)
     each += 2 * 4 * self.model.vocab_size
     return (
       self.weight_bytes() / tensor / fsdp
@@ -225,8 +228,10 @@ class Sampling:
     """Returns the bytes of all weights."""
     vectors = self.model.vector_parameters()
     matrices = self.model.parameters() - vectors
-    wide = item_bytes(self.dtype)
-    return matrices * item_bytes(self.weights or self.dtype) + vectors * wide
+    wide = sizes.item_bytes(self.dtype)
+    return (
+      matrices * sizes.item_bytes(self.weights or self.dtype) + vectors * wide
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -278,7 +283,7 @@ class Training:
   @property
   def adapters(self) -> int:
     """Parameters of the adapters; 0 where the whole model is trained."""
-    return adapter_parameters(self.model, self.sft.lora)
+    return sizes.adapter_parameters(self.model, self.sft.lora)
 
   def flops(self) -> int:
     """Returns the FLOPs that the tokens need, of all runs."""
@@ -308,13 +313,13 @@ class Training:
 
   def state_bytes(self) -> float:
     """Returns the bytes of weights, slopes and optimiser state alone."""
-    wide = item_bytes(self.sft.weights_dtype)
-    state = 2 * item_bytes(self.sft.optimizer.state_dtype)
+    wide = sizes.item_bytes(self.sft.weights_dtype)
+    state = 2 * sizes.item_bytes(self.sft.optimizer.state_dtype)
     if self.sft.optimizer.name != 'adamw':
       state = 0
     if not self.adapters:
       return self.model.parameters() * (2 * wide + state)
-    base = item_bytes(self.sft.lora.base or self.sft.dtype)
+    base = sizes.item_bytes(self.sft.lora.base or self.sft.dtype)
     held = self.model.parameters() * base
     return held + self.adapters * (2 * wide + state)
 
@@ -347,64 +352,3 @@ class Grading:
 
 
 Job = Sampling | Training | Grading
-
-
-def item_bytes(dtype: str) -> int:
-  """Returns the bytes of a number."""
-  return {'float32': 4, 'bfloat16': 2, 'int8': 1}[dtype]
-
-
-def cache_numbers(
-  model: config.ModelConfig, positions: float, *, prefix: bool = False
-) -> float:
-  """Returns the numbers of keys and values of one sequence's positions.
-
-  Args:
-    model: the model.
-    positions: how many there are.
-    prefix: whether they are of a shared prefix, of which a window sees one less
-      since it sees itself, too.
-  """
-  total = 0.0
-  for layer in model.layers:
-    if not layer.shares_kv:
-      seen = positions
-      if layer.kind == 'local':
-        seen = min(positions, model.window - prefix)
-      total += 2 * layer.num_kv_heads * layer.head_dim * seen
-  return total
-
-
-def token_numbers(model: config.ModelConfig) -> int:
-  """Returns the numbers of the keys and values of one token, in all layers."""
-  return sum(
-    2 * layer.num_kv_heads * layer.head_dim
-    for layer in model.layers
-    if not layer.shares_kv
-  )
-
-
-def adapter_parameters(
-  model: config.ModelConfig, lora: settings.LoraConfig
-) -> int:
-  """Returns the parameters of low-rank adapters; 0 for none."""
-  if not lora.rank:
-    return 0
-  targets = lora.targets.split(',')
-  total = 0
-  for layer in model.layers:
-    queries = model.num_heads * layer.head_dim
-    keys = layer.num_kv_heads * layer.head_dim
-    widths = {
-      'q': model.d_model + queries,
-      'o': model.d_model + queries,
-      'gate': model.d_model + layer.d_ff,
-      'up': model.d_model + layer.d_ff,
-      'down': model.d_model + layer.d_ff,
-    }
-    if not layer.shares_kv:
-      widths['k'] = model.d_model + keys
-      if not layer.keys_as_values:
-        widths['v'] = model.d_model + keys
-    total += sum(widths.get(name, 0) for name in targets)
-  return lora.rank * total

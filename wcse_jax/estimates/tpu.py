@@ -11,8 +11,7 @@ from typing import Any
 
 from wcse_jax import errors
 from wcse_jax.aot import slices
-from wcse_jax.estimates import figures, jobs, kept
-from wcse_jax.models import config as model_config
+from wcse_jax.estimates import figures, jobs, kept, sizes
 
 
 # Slots that are tried, over the devices of the slice; and the most of all.
@@ -184,7 +183,9 @@ def _training(
     # The rate is given to the program when it runs.
     optimizer=dataclasses.asdict(sft.optimizer) | {'learning_rate': 1e-5},
     mesh=sft.mesh
-    or training_mesh(devices, job.model, sft.batch_size // sft.accumulate),
+    or sizes.training_mesh(
+      devices, job.model, sft.batch_size // sft.accumulate
+    ),
   )
   notes = []
   found = _program(job, pieces, **asked, remat=sft.remat)
@@ -292,14 +293,9 @@ def _room(
 
 def _beside(job, pieces, tried: dict[str, Any], slots: int, rows: int) -> float:
   """Returns `_room` on the mesh that a compiled program has."""
-  parts = dict(part.split('=') for part in tried['mesh'].split(','))
+  parts = sizes.axes(tried['mesh'])
   return _room(
-    job,
-    pieces,
-    slots,
-    rows,
-    tensor=int(parts['tensor']),
-    fsdp=int(parts['fsdp']),
+    job, pieces, slots, rows, tensor=parts['tensor'], fsdp=parts['fsdp']
   )
 
 
@@ -307,37 +303,6 @@ def _rows(job: jobs.Sampling, pieces: slices.Slice) -> int:
   """Returns how many prompts are read at a time."""
   devices = pieces.chips * pieces.chip.devices
   return job.prefill_batch or math.lcm(_PROMPTS, devices)
-
-
-def training_mesh(
-  devices: int, model: model_config.ModelConfig, rows: int
-) -> str:
-  """Returns the mesh on which a model is trained in steps of so many rows.
-
-  As many devices on `fsdp` as divide rows and model width; the rest on `data`
-  where the rows allow it, else on `tensor`.
-
-  Raises:
-    InputError: if no mesh divides rows and model.
-  """
-  whole = math.gcd(
-    model.num_heads,
-    model.vocab_size,
-    *(layer.num_kv_heads for layer in model.layers),
-    *(layer.d_ff for layer in model.layers),
-  )
-  for fsdp in range(devices, 0, -1):
-    if devices % fsdp or model.d_model % fsdp or rows % fsdp:
-      continue
-    rest = devices // fsdp
-    if rows % devices == 0:
-      return f'data={rest},fsdp={fsdp},tensor=1'
-    if whole % rest == 0:
-      return f'data=1,fsdp={fsdp},tensor={rest}'
-  raise errors.InputError(
-    f'batch_size: wanted rows that {devices} devices divide, by themselves or '
-    f'with the heads of the model; got {rows}.'
-  )
 
 
 def _program(
