@@ -1,6 +1,7 @@
-"""Texts that would act if a page took them for markup."""
+"""Texts that would act if a page or a file took them for more than text."""
 
-# Each would set `pwned`, load something or change the page, were it markup.
+# Each would set `pwned`, load something or change the page, were it markup; or
+# be a formula, a link or a table, were it a cell or Markdown.
 TEXTS = [
   '<script>pwned = 1</script>',
   '</script><script>pwned = 1</script>',
@@ -37,4 +38,39 @@ TEXTS = [
   '\u202eright to left\u202c <b>',
   '\u2028pwned = 1\u2029',
   '\n<b>a line before</b>\n',
+  '<embed src="data:text/html,<script>parent.pwned = 1</script>">',
+  '<video><source onerror=pwned=1></video>',
+  '<input autofocus onfocus=pwned=1>',
+  '<body onload=pwned=1>',
+  '</head></body></html><script>pwned = 1</script>',
+  '</svg><script>pwned = 1</script>',
+  '</text></g></svg><a href="javascript:pwned=1"><text>x</text></a>',
+  '<svg><foreignObject><img src=x onerror=pwned=1></foreignObject></svg>',
+  ']]><script>pwned = 1</script>',
+  '<?xml-stylesheet href="https://example.org/x.xsl"?>',
+  '<!DOCTYPE x [<!ENTITY y SYSTEM "file:///etc/passwd">]>&y;',
+  '<!ENTITY % z "z"> %z;',
+  '=HYPERLINK("https://example.org","press me")',
+  '=1+1',
+  "+1+cmd|'/C calc'!A0",
+  '-2+3',
+  '@SUM(1+1)*9',
+  '\uff1d1+1',
+  '[press me](https://example.org)',
+  '![x](https://example.org/x.png "x")',
+  '[a]: https://example.org',
+  '<https://example.org>',
+  'https://example.org and www.example.org, a@example.org',
+  '| a | b |\n|---|---|\n| 1 | 2 |',
+  'a | b `c | d` \\| e',
+  '```\n# not a heading\n```',
+  '# a heading',
+  '1. a list\n- another\n> a quote',
+  '**bold** _soft_ ~~gone~~ $x$',
+  '\\[pwned](x) \\\\[pwned](x)',
 ]
+
+
+def joined(count: int) -> list[str]:
+  """Returns all texts as `count` longer ones, for what takes its time."""
+  return [' / '.join(TEXTS[start::count]) for start in range(count)]

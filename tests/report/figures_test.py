@@ -36,8 +36,8 @@ def test_nothing_measured_gives_no_chart():
   assert _curves([_series([(1, None), (2, _estimate(None))])]) is None
   row = figures.Row(label='a', kind='wc', estimate=None)
   assert figures.rows('r', 'T', 'c', [row], unit='percent') is None
-  assert figures.bars('b', 'T', 'c', [('a', 0, '0')]) is None
-  assert figures.bars('b', 'T', 'c', []) is None
+  assert figures.bars('b', 'T', 'c', [('a', 0, '0')], unit='s') is None
+  assert figures.bars('b', 'T', 'c', [], unit='s') is None
 
 
 def test_places_on_a_chart_follow_the_values():
@@ -123,3 +123,19 @@ def test_axes_are_round_and_hold_the_values(low, high):
 def test_powers_of_two_hold_the_range():
   assert [v for v, _ in figures.powers(1, 6)] == [1, 2, 4, 8]
   assert figures.powers(0.33, 1)[0] == (0.25, '0.25')
+
+
+def test_a_tick_that_is_a_name_stands_for_the_points_near_it():
+  points = [(x, _estimate(0.5)) for x in (-0.1, 0.1, 0.9)]
+  [chart] = figures.curves(
+    'a-chart',
+    'Title',
+    'Caption',
+    [_series(points)],
+    unit='percent',
+    x_label='level',
+    y_label='y',
+    ticks=[(0, 'easy'), (1, 'hard')],
+    categories=True,
+  ).charts
+  assert [row[1] for row in chart.rows] == ['easy', 'easy', 'hard']

@@ -1,4 +1,4 @@
-"""The report of a study: one static HTML page without outside loads.
+"""The report of a study: a static HTML page without outside loads, and files.
 
 html      the page: frame, content policy, order of the sections
 summary   the answer, and what was compared
@@ -8,7 +8,8 @@ trained   the students
 evidence  truth by brute force, outcome over cost ratios
 appendix  cost, examples, notes, provenance
 names     what arms, roles and budgets are called
-figures   the charts, as SVG
+figures   the charts: curves, rows, bars
+charts    a chart with its numbers: on the page, as SVG, as CSV
 drawing   parts of charts: scales, axes, marks
 markup    tags and tables from text, which is escaped unless made here
 text      numbers, estimates and intervals in words

@@ -36,6 +36,7 @@ def cost(results: names.Results) -> markup.Html:
           )
           for stage in stages
         ],
+        unit='FLOP',
       ),
       figures.bars(
         'cost-time',
@@ -49,6 +50,7 @@ def cost(results: names.Results) -> markup.Html:
           )
           for stage in stages
         ],
+        unit='chip-seconds',
       ),
       class_='grid',
     ),

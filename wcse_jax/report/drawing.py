@@ -17,6 +17,39 @@ _CHARACTER = 7.2
 _STEPS = (1, 2, 5, 10)
 
 
+def _star(points: int, inner: float) -> list[tuple[float, float]]:
+  """Returns the corners of a star whose first point is up."""
+  return [
+    (
+      radius * math.sin(math.pi * at / points),
+      -radius * math.cos(math.pi * at / points),
+    )
+    for at in range(2 * points)
+    for radius in (inner if at % 2 else 5.8,)
+  ]
+
+
+_PLUS = [
+  *((-1.7, -5.2), (1.7, -5.2), (1.7, -1.7), (5.2, -1.7), (5.2, 1.7)),
+  *((1.7, 1.7), (1.7, 5.2), (-1.7, 5.2), (-1.7, 1.7), (-5.2, 1.7)),
+  *((-5.2, -1.7), (-1.7, -1.7)),
+]
+# Kind -> the corners of its mark around 0.
+_CORNERS = {
+  'se': [(-4, -4), (4, -4), (4, 4), (-4, 4)],
+  'human': [(0, -5.5), (5.5, 0), (0, 5.5), (-5.5, 0)],
+  'mix': [(0, -5.5), (5, 4), (-5, 4)],
+  'cascade': [(0, 5.5), (5, -4), (-5, -4)],
+  'm1': _PLUS,
+  'm2': _star(5, 2.4),
+  'm3': [(5.5, 0), (-4, 5), (-4, -5)],
+  'm4': [(-5.5, 0), (4, 5), (4, -5)],
+  'm5': [((x - y) * 0.75, (x + y) * 0.75) for x, y in _PLUS],
+  'm6': [(-5, -5), (5, -5), (-5, 5), (5, 5)],
+  'other': [(-2.5, -5.5), (2.5, -5.5), (2.5, 5.5), (-2.5, 5.5)],
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Scale:
   """Maps values to places between two units, by value or by logarithm."""
@@ -131,13 +164,7 @@ def mark(kind: str, x: float, y: float) -> markup.Html:
   """Returns the mark of a kind: colour alone never tells two apart."""
   if kind in ('wc', 'wc-matched'):
     return markup.tag('circle', cx=x, cy=y, r=4.5, class_='mark')
-  corners = {
-    'se': [(-4, -4), (4, -4), (4, 4), (-4, 4)],
-    'human': [(0, -5.5), (5.5, 0), (0, 5.5), (-5.5, 0)],
-    'mix': [(0, -5.5), (5, 4), (-5, 4)],
-    'cascade': [(0, 5.5), (5, -4), (-5, -4)],
-  }.get(kind, [(-2.5, -5.5), (2.5, -5.5), (2.5, 5.5), (-2.5, 5.5)])
-  outline = [(x + dx, y + dy) for dx, dy in corners]
+  outline = [(x + dx, y + dy) for dx, dy in _CORNERS[kind]]
   return markup.tag('path', d=path(outline) + 'Z', class_='mark')
 
 

@@ -1,20 +1,22 @@
-"""Charts as inline SVG, drawn on a sheet 360 units wide.
+"""Charts, drawn on a sheet 360 units wide.
 
 A phone shows one unit as one pixel or nearly, and a wide page sets charts side
 by side, so that a label of 12.5 units stays readable on both.  Colours come
 from the style sheet through the class of a `kind`; no chart needs a script.
+Each function returns the figure of the page, which carries its `charts.Chart`.
 """
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from wcse_jax.report import drawing, markup, text
+from wcse_jax.report import charts, drawing, markup, style, text
 
 
-KINDS = ('wc', 'se', 'wc-matched', 'mix', 'cascade', 'human', 'other')
+KINDS = tuple(style.KINDS)
 
+_ESTIMATE = ('value', 'low', 'high', 'n')
 _PLOT_HEIGHT = 190
 _ROW_HEIGHT = 46
 
@@ -80,6 +82,7 @@ def curves(
   y_label: str,
   ticks: Sequence[tuple[float, str]],
   log: bool = False,
+  categories: bool = False,
   legend: Sequence[tuple[str, str]] | None = None,
   lines: Sequence[tuple[float, str]] = (),
   spans: Sequence[tuple[float, float, float]] = (),
@@ -87,7 +90,7 @@ def curves(
   """Returns a chart of estimates over an axis; None where nothing is measured.
 
   Args:
-    name: makes the ids of the chart; letters and hyphens, unique on the page.
+    name: of the chart; see `charts.Chart`.
     title: what it shows.
     caption: how to read it.
     series: drawn in order.
@@ -96,6 +99,7 @@ def curves(
     y_label: name of the vertical axis.
     ticks: places and labels of the horizontal axis.
     log: whether the horizontal axis is logarithmic.
+    categories: whether the ticks are names, near which the points lie.
     legend: label and kind of the marks; None: those of the series.
     lines: upright lines with their labels.
     spans: ranges of the horizontal axis at height 0: value, low, high.
@@ -148,7 +152,11 @@ def curves(
     )
   for number, (x, label) in enumerate(lines):
     parts.append(drawing.upright(at_x(x), top, bottom, number, label))
-  return _figure(name, title, caption, height, parts)
+  columns, numbers = _table(shown, x_label, legend, lines, spans)
+  if categories:
+    for row in numbers:
+      _, row[1] = min(ticks, key=lambda tick: abs(tick[0] - row[1]))
+  return _figure(name, title, caption, height, parts, columns, numbers)
 
 
 def rows(
@@ -163,7 +171,7 @@ def rows(
   """Returns a chart of named estimates, each with its whisker and its numbers.
 
   Args:
-    name: makes the ids of the chart; letters and hyphens, unique on the page.
+    name: of the chart; see `charts.Chart`.
     title: what it shows.
     caption: how to read it.
     items: from top to bottom.
@@ -191,7 +199,16 @@ def rows(
     (v, text.axis(v, unit, step)) for v, _ in drawing.grid(low, high, step)
   ]
   parts.append(drawing.x_axis(at, ticks, bottom))
-  return _figure(name, title, caption, bottom + 24, parts)
+  numbers = [
+    [
+      item.label,
+      *_numbers(item.estimate or {}),
+      ' '.join(repr(dot) for dot in item.dots),
+    ]
+    for item in items
+  ]
+  columns = ['name', *_ESTIMATE, 'runs']
+  return _figure(name, title, caption, bottom + 24, parts, columns, numbers)
 
 
 def bars(
@@ -199,8 +216,18 @@ def bars(
   title: str,
   caption: str,
   items: Sequence[tuple[str, float, str]],
+  *,
+  unit: str,
 ) -> markup.Html | None:
-  """Returns a bar chart of (label, size, size in words)."""
+  """Returns a bar chart.
+
+  Args:
+    name: of the chart; see `charts.Chart`.
+    title: what it shows.
+    caption: how to read it.
+    items: (label, size, size in words), from top to bottom.
+    unit: of the sizes; a text of the program.
+  """
   largest = max((size for _, size, _ in items), default=0)
   if largest <= 0:
     return None
@@ -219,7 +246,9 @@ def bars(
       ),
     ]
   body = markup.tag('g', parts, class_='other')
-  return _figure(name, title, caption, len(items) * _ROW_HEIGHT, [body])
+  height = len(items) * _ROW_HEIGHT
+  numbers = [[label, size] for label, size, _ in items]
+  return _figure(name, title, caption, height, [body], ['name', unit], numbers)
 
 
 def powers(low: float, high: float) -> list[tuple[float, str]]:
@@ -233,23 +262,46 @@ def _figure(
   title: str,
   caption: str,
   height: float,
-  parts: Iterable[markup.Child],
+  parts: Sequence[markup.Child],
+  columns: Sequence[str],
+  numbers: Sequence[Sequence[Any]],
 ) -> markup.Html:
-  sheet = markup.tag(
-    'svg',
-    markup.tag('title', title, id=f'{name}-title'),
-    markup.tag('desc', caption, id=f'{name}-desc'),
-    parts,
-    viewBox=f'0 0 {drawing.WIDTH} {height:.0f}',
-    role='img',
-    aria_labelledby=f'{name}-title {name}-desc',
-  )
-  return markup.tag(
-    'figure',
-    markup.tag('p', title, class_='title'),
-    sheet,
-    markup.tag('figcaption', caption),
-  )
+  return charts.Chart(
+    name=name,
+    title=title,
+    caption=caption,
+    height=height,
+    drawn=markup.join(parts),
+    columns=columns,
+    rows=numbers,
+  ).figure()
+
+
+def _table(
+  series: Sequence[Series],
+  x_label: str,
+  legend: Sequence[tuple[str, str]],
+  lines: Sequence[tuple[float, str]],
+  spans: Sequence[tuple[float, float, float]],
+) -> tuple[list[str], list[list[Any]]]:
+  """Returns the heads and the rows of the numbers of `curves`."""
+  named = {kind: label for label, kind in legend}
+  found = [
+    [one.label or named.get(p.kind, ''), p.x, *_numbers(p.estimate), '', '']
+    for one in series
+    for p in one.points
+  ]
+  blank = [''] * len(_ESTIMATE)
+  found += [[label, x, *blank, '', ''] for x, label in lines]
+  found += [['break-even', x, *blank, low, high] for x, low, high in spans]
+  columns = ['series', x_label, *_ESTIMATE, 'from', 'to']
+  if not spans:
+    columns, found = columns[:-2], [row[:-2] for row in found]
+  return columns, found
+
+
+def _numbers(estimate: dict[str, Any]) -> list[float | None]:
+  return [estimate.get(key) for key in _ESTIMATE]
 
 
 def _series(

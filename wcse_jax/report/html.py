@@ -7,6 +7,7 @@ that even markup that slipped through could not load or run anything.
 from wcse_jax import storage
 from wcse_jax.report import (
   appendix,
+  charts,
   chosen,
   evidence,
   markup,
@@ -43,13 +44,27 @@ def render(results: names.Results) -> str:
     results: the content of `results.json`; what is missing or None has not
       run, and the page says so.
   """
-  title = results.get('title') or 'Weaker and cheaper, or stronger and dearer?'
+  return _document(results, _body(results))
+
+
+def write(results: names.Results, folder: str) -> None:
+  """Publishes the page as `folder/index.html`, and the files of its charts.
+
+  Raises:
+    OSError: if they cannot be written.
+  """
+  body = _body(results)
+  charts.publish(body.charts, folder)
+  storage.publish(storage.join(folder, 'index.html'), _document(results, body))
+
+
+def _body(results: names.Results) -> markup.Html:
   links = [markup.tag('a', t, href=f'#{anchor}') for anchor, t, _ in _SECTIONS]
-  body = markup.tag(
+  return markup.tag(
     'body',
     markup.tag(
       'header',
-      markup.tag('h1', title),
+      markup.tag('h1', _title(results)),
       summary.answer(results),
       markup.tag('nav', links, aria_label='Sections'),
     ),
@@ -61,16 +76,14 @@ def render(results: names.Results) -> str:
       ],
     ),
   )
-  return markup.document(title, body, style.SHEET, policy())
 
 
-def write(results: names.Results, folder: str) -> None:
-  """Publishes the page as `folder/index.html`.
+def _title(results: names.Results) -> str:
+  return results.get('title') or 'Weaker and cheaper, or stronger and dearer?'
 
-  Raises:
-    OSError: if it cannot be written.
-  """
-  storage.publish(storage.join(folder, 'index.html'), render(results))
+
+def _document(results: names.Results, body: markup.Html) -> str:
+  return markup.document(_title(results), body, style.SHEET, policy())
 
 
 def policy() -> str:

@@ -18,9 +18,19 @@ _VOID = frozenset({'meta', 'br', 'input'})
 
 
 class Html(str):
-  """Markup that was made by this module, not to be escaped again."""
+  """Markup that was made by this module, not to be escaped again.
 
-  __slots__ = ()
+  Attributes:
+    charts: the `charts.Chart` of each figure in it, in order; they stay with
+      the markup when it becomes part of other markup.
+  """
+
+  charts: tuple[Any, ...]
+
+  def __new__(cls, source: str, charts: Iterable[Any] = ()) -> 'Html':
+    made = super().__new__(cls, source)
+    made.charts = tuple(charts)
+    return made
 
 
 Child: TypeAlias = 'Html | str | int | float | Iterable[Child] | None'
@@ -49,22 +59,23 @@ def tag(name: str, /, *children: Child, **attributes: Any) -> Html:
     if children:
       raise ValueError(f'{name} takes no children; got {len(children)}.')
     return Html(''.join(parts))
-  return Html(''.join(parts) + join(*children) + f'</{name}>')
+  inner = join(*children)
+  return Html(''.join(parts) + inner + f'</{name}>', inner.charts)
 
 
 def join(*children: Child) -> Html:
   """Returns children one after another, escaped as by `tag`."""
-  parts = []
+  parts, charts = [], []
   for child in children:
     if child is None:
       continue
-    if isinstance(child, Html):
-      parts.append(child)
-    elif isinstance(child, (str, int, float)):
+    if isinstance(child, (str, int, float)) and not isinstance(child, Html):
       parts.append(html.escape(text.clean(child), quote=True))
-    else:
-      parts.append(join(*child))
-  return Html(''.join(parts))
+      continue
+    made = child if isinstance(child, Html) else join(*child)
+    parts.append(made)
+    charts += made.charts
+  return Html(''.join(parts), charts)
 
 
 def raw(source: str) -> Html:

@@ -306,6 +306,7 @@ def _level_charts(
         x_label='level of the problem',
         y_label='problems with a right sample',
         ticks=[(at, str(level)) for at, level in enumerate(levels)],
+        categories=True,
       )
     )
     heads = [

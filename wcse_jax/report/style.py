@@ -1,33 +1,145 @@
-"""The style sheet of the report.
+"""The style sheets of the report, and of a chart that stands alone.
 
-Colours: WC blue, SE vermilion, told apart with any colour vision and, in
-charts, by the shape of the mark too.  Print is always light.
+Colours: WC blue, SE vermilion; up to six further models have tones that were
+chosen to be far from these and from each other with any colour vision.  In
+charts the shape of the mark and the dashes of the line tell them apart too.
+Print is always light.
 """
 
-SHEET = """
-:root {
-  color-scheme: light dark;
-  --paper: #ffffff; --ink: #1a1f24; --soft: #56606b; --rule: #d5dae0;
-  --tint: #f3f5f7; --warn: #8a5a00; --warn-tint: #fff5dd;
-  --wc: #0069a8; --se: #c04a00; --mix: #83489a; --cascade: #00735a;
-  --human: #56606b;
+from collections.abc import Callable
+
+
+_LIGHT = {
+  'paper': '#ffffff',
+  'ink': '#1a1f24',
+  'soft': '#56606b',
+  'rule': '#d5dae0',
+  'tint': '#f3f5f7',
+  'warn': '#8a5a00',
+  'warn-tint': '#fff5dd',
+  'wc': '#0069a8',
+  'se': '#c04a00',
+  'mix': '#83489a',
+  'cascade': '#00735a',
+  'human': '#56606b',
+  'm1': '#9016fa',
+  'm2': '#5c1233',
+  'm3': '#32038f',
+  'm4': '#a85a77',
+  'm5': '#77060c',
+  'm6': '#43155e',
 }
-@media screen and (prefers-color-scheme: dark) {
-  :root {
-    --paper: #14181c; --ink: #e8ebee; --soft: #a3adb8; --rule: #373f48;
-    --tint: #1e242a; --warn: #f2c46b; --warn-tint: #2e2718;
-    --wc: #62bbf2; --se: #ff9c5c; --mix: #cda3e0; --cascade: #55cca8;
-    --human: #a3adb8;
-  }
+_DARK = {
+  'paper': '#14181c',
+  'ink': '#e8ebee',
+  'soft': '#a3adb8',
+  'rule': '#373f48',
+  'tint': '#1e242a',
+  'warn': '#f2c46b',
+  'warn-tint': '#2e2718',
+  'wc': '#62bbf2',
+  'se': '#ff9c5c',
+  'mix': '#cda3e0',
+  'cascade': '#55cca8',
+  'human': '#a3adb8',
+  'm1': '#f2477a',
+  'm2': '#fce517',
+  'm3': '#8370fb',
+  'm4': '#adf4ad',
+  'm5': '#b864aa',
+  'm6': '#19fbde',
 }
-@media print { :root { color-scheme: light; } }
+# Kind of a mark -> its colour, and the dashes of its line.
+KINDS = {
+  'wc': ('wc', ''),
+  'se': ('se', '6 3'),
+  'wc-matched': ('wc', ''),
+  'mix': ('mix', ''),
+  'cascade': ('cascade', ''),
+  'human': ('human', ''),
+  'm1': ('m1', '2 2'),
+  'm2': ('m2', '9 3 2 3'),
+  'm3': ('m3', '12 4'),
+  'm4': ('m4', '4 2 1 2'),
+  'm5': ('m5', '1 3'),
+  'm6': ('m6', '9 2 2 2 2 2'),
+  'other': ('human', ''),
+}
+_FONT = """system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans',
+    'DejaVu Sans', sans-serif"""
+
+
+def _variables(colours: dict[str, str]) -> str:
+  return ' '.join(f'--{name}: {value};' for name, value in colours.items())
+
+
+def _chart(of: Callable[[str], str]) -> str:
+  """Returns the rules of charts; `of` gives the CSS of a colour's name."""
+  rules = [
+    f"""
+svg text {{ font-size: 12.5px; fill: {of('ink')}; }}
+svg .soft {{ fill: {of('soft')}; }}
+svg .end {{ text-anchor: end; }}
+svg .middle {{ text-anchor: middle; }}
+svg .halo {{
+  paint-order: stroke; stroke: {of('paper')}; stroke-width: 4px;
+}}
+.gridline {{ stroke: {of('rule')}; stroke-width: 1; fill: none; }}
+.zero {{ stroke: {of('soft')}; stroke-width: 1; fill: none; }}
+.own {{
+  stroke: {of('ink')}; stroke-width: 1.25; stroke-dasharray: 2 3; fill: none;
+}}
+.line, .whisker {{ stroke-width: 2; fill: none; }}
+.band {{ fill-opacity: 0.17; stroke: none; }}
+.mark {{ stroke: {of('paper')}; stroke-width: 1; }}
+.run {{ fill: none; stroke-width: 1.25; }}
+.bar {{ fill-opacity: 0.75; }}
+"""
+  ]
+  for kind, (colour, dashes) in KINDS.items():
+    tone = of(colour)
+    strokes = ', '.join(f'.{kind} > .{n}' for n in ('line', 'whisker', 'run'))
+    fills = ', '.join(f'.{kind} > .{n}' for n in ('band', 'mark', 'bar'))
+    rules.append(
+      f'{strokes} {{ stroke: {tone}; }}\n{fills} {{ fill: {tone}; }}\n'
+    )
+    if dashes:
+      rules.append(f'.{kind} > .line {{ stroke-dasharray: {dashes}; }}\n')
+  rules.append(
+    f'.wc-matched > .mark {{ fill: {of("paper")}; stroke: {of("wc")}; '
+    'stroke-width: 2; }\n'
+  )
+  return ''.join(rules)
+
+
+# Of a chart in a file of its own: light, whatever the reader prefers, and
+# without variables, which few programs but browsers know.
+ALONE = (
+  f'svg {{ font-family: {_FONT}; }}'
+  + _chart(_LIGHT.__getitem__)
+  + f"""svg .sheet {{ fill: {_LIGHT['paper']}; }}
+svg .heading {{ font-size: 14px; font-weight: 600; }}
+svg .caption {{ font-size: 11.5px; fill: {_LIGHT['soft']}; }}
+.cursor {{ display: none; }}
+"""
+)
+
+SHEET = (
+  f"""
+:root {{ color-scheme: light dark; {_variables(_LIGHT)} }}
+@media screen and (prefers-color-scheme: dark) {{
+  :root {{ {_variables(_DARK)} }}
+}}
+"""
+  """@media print { :root { color-scheme: light; } }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; text-size-adjust: 100%; }
 body {
   margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 3rem;
   background: var(--paper); color: var(--ink);
-  font: 16px/1.5 system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans',
-    'DejaVu Sans', sans-serif;
+  font: 16px/1.5 """
+  + _FONT
+  + """;
   overflow-wrap: anywhere;
 }
 @media (min-width: 700px) { body { padding: 2rem 2rem 4rem; } }
@@ -64,32 +176,16 @@ nav a { display: inline-block; margin: 0 1rem 0 0; padding: 0.2rem 0; }
 }
 figure { margin: 0; max-width: 30rem; break-inside: avoid; }
 figcaption { font-size: 0.88rem; line-height: 1.4; color: var(--soft); }
+figcaption a { white-space: nowrap; }
 figure .title { font-weight: 600; margin: 0; line-height: 1.3; }
 svg { display: block; width: 100%; height: auto; margin: 0.35rem 0; }
-svg text { font-size: 12.5px; fill: var(--ink); }
-svg .soft { fill: var(--soft); }
-svg .end { text-anchor: end; }
-svg .middle { text-anchor: middle; }
-svg .halo { paint-order: stroke; stroke: var(--paper); stroke-width: 4px; }
-.axis, .gridline, .zero, .own { stroke: var(--rule); fill: none; }
-.gridline { stroke-width: 1; }
-.axis, .zero { stroke: var(--soft); stroke-width: 1; }
-.own { stroke: var(--ink); stroke-width: 1.25; stroke-dasharray: 2 3; }
-.wc { --tone: var(--wc); }
-.se { --tone: var(--se); }
-.wc-matched { --tone: var(--wc); }
-.mix { --tone: var(--mix); }
-.cascade { --tone: var(--cascade); }
-.human, .other { --tone: var(--human); }
-.line { stroke: var(--tone); stroke-width: 2; fill: none; }
-.se .line { stroke-dasharray: 6 3; }
-.band { fill: var(--tone); fill-opacity: 0.17; stroke: none; }
-.whisker { stroke: var(--tone); stroke-width: 2; fill: none; }
-.mark { fill: var(--tone); stroke: var(--paper); stroke-width: 1; }
-.wc-matched .mark { fill: var(--paper); stroke: var(--tone); stroke-width: 2; }
-.run { fill: none; stroke: var(--tone); stroke-width: 1.25; }
-.bar { fill: var(--tone); fill-opacity: 0.75; }
-.key { font-weight: 650; color: var(--tone); }
+"""
+  + ''.join(
+    f'.{kind} {{ --tone: var(--{colour}); }}\n'
+    for kind, (colour, _) in KINDS.items()
+  )
+  + _chart('var(--{})'.format)
+  + """.key { font-weight: 650; color: var(--tone); }
 .scroll {
   overflow-x: auto; margin: 0.75rem 0; max-width: 100%;
   border: 1px solid var(--rule); border-radius: 4px;
@@ -141,7 +237,7 @@ dl.facts dd { margin: 0 0 0.35rem; color: var(--soft); min-width: 0; }
 }
 @media print {
   body { max-width: none; padding: 0; font-size: 10.5pt; }
-  nav { display: none; }
+  nav, figcaption a { display: none; }
   h2 { break-after: avoid; margin-top: 1.5rem; }
   h3 { break-after: avoid; }
   .scroll { overflow: visible; border: 0; background: none; }
@@ -153,3 +249,4 @@ dl.facts dd { margin: 0 0 0.35rem; color: var(--soft); min-width: 0; }
   details::details-content { content-visibility: visible; display: block; }
 }
 """
+)

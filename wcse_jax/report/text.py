@@ -12,20 +12,21 @@ from typing import Any
 UNITS = ('percent', 'points', 'number')
 _MINUS = '−'
 _PREFIXES = ('', 'k', 'M', 'G', 'T', 'P', 'E', 'Z', 'Y')
-# Characters that HTML drops, changes or cannot hold: shown by a picture.
+# Characters that HTML or XML drops, changes or cannot hold: shown by a picture.
 _PICTURES = {
   code: 0x2400 + code for code in range(32) if chr(code) not in '\t\n'
 }
 _PICTURES |= {0x7F: 0x2421}
 _PICTURES |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 _PICTURES |= dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
+_PICTURES |= dict.fromkeys((0xFFFE, 0xFFFF), 0xFFFD)
 
 
 def clean(value: object) -> str:
-  """Returns a text that HTML and UTF-8 can hold.
+  """Returns a text that HTML, XML and UTF-8 can hold.
 
   Control characters but tab and newline become their pictures (U+2400 and
-  on); C1 controls and lone surrogates become U+FFFD.
+  on); C1 controls, lone surrogates, U+FFFE and U+FFFF become U+FFFD.
   """
   return str(value).translate(_PICTURES)
 
