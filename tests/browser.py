@@ -84,6 +84,8 @@ _KEYS = {
   'Escape': (27, ''),
   'Enter': (13, '\r'),
   'Tab': (9, ''),
+  'End': (35, ''),
+  'Home': (36, ''),
   'ArrowLeft': (37, ''),
   'ArrowRight': (39, ''),
 }

@@ -1,5 +1,7 @@
 """The sample browser: inert, quick, and usable by hand in a real browser."""
 
+import dataclasses
+import re
 import time
 
 import browser
@@ -281,6 +283,24 @@ def test_pages_fit_phones_and_desks_and_can_be_read(chromium, study, scheme):
       assert found['scroll'] <= width
       assert found['unnamed'] == []
       assert found['faint'] == []
+
+
+def test_further_models_have_a_name_and_a_colour_of_their_own(tmp_path):
+  problems = [_problem(0)]
+  sources = [
+    _write(tmp_path, role, name, problems, _none)
+    for role, name in (('wc', 'small'), ('se', 'large'), ('hot', 'larger'))
+  ]
+  sources[2] = dataclasses.replace(sources[2], label='SE, hotter')
+  out = tmp_path / 'browser'
+  pages.write([(0, problems[0])], sources, str(out))
+  page = (out / 'pages' / '000000.html').read_text()
+  assert re.findall(r'<h2><span class="key (\w+)">([^<]*)</span>', page) == [
+    ('wc', 'WC'),
+    ('se', 'SE'),
+    ('m1', 'SE, hotter'),
+  ]
+  assert '>SE, hotter: larger</option>' in (out / 'index.html').read_text()
 
 
 def test_hostile_text_runs_nothing(chromium, tmp_path):

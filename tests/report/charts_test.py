@@ -8,7 +8,7 @@ import hostile
 import pytest
 
 from wcse_jax import audits
-from wcse_jax.report import charts, figures, html, markup, style
+from wcse_jax.report import charts, figures, html, markup, plots, style
 
 
 _SVG = '{http://www.w3.org/2000/svg}'
@@ -75,15 +75,15 @@ def test_curves_give_points_marked_places_and_spans():
     'Title',
     'Caption',
     [
-      figures.Series(
+      plots.Series(
         label='WC',
         kind='wc',
-        points=[figures.Point(x=1, estimate=estimate(0.5))],
+        points=[plots.Point(x=1, estimate=estimate(0.5))],
       ),
-      figures.Series(
+      plots.Series(
         label='',
         kind='human',
-        points=[figures.Point(x=2, estimate=estimate(0.25), kind='se')],
+        points=[plots.Point(x=2, estimate=estimate(0.25), kind='se')],
       ),
     ],
     unit='percent',
@@ -92,7 +92,7 @@ def test_curves_give_points_marked_places_and_spans():
     ticks=[(1, '1'), (4, '4')],
     legend=[('SE ahead', 'se')],
     lines=[(3, 'this pair')],
-    spans=[(2.5, 2, 3)],
+    spans=[plots.Span(value=2.5, low=2, high=3)],
   ).charts
   assert _read(chart.csv()) == [
     ['series', 'samples', 'value', 'low', 'high', 'n', 'from', 'to'],
@@ -130,7 +130,7 @@ def test_every_chart_of_the_page_has_its_files(results, tmp_path):
 
 def test_hostile_text_is_text_in_the_files():
   rows = [
-    figures.Row(
+    plots.Row(
       label=text,
       kind='wc',
       estimate={'value': 0.5, 'low': 0.4, 'high': 0.6, 'n': 9},

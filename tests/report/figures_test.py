@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from wcse_jax.report import drawing, figures
+from wcse_jax.report import drawing, figures, plots
 
 
 def _estimate(value, low=None, high=None, n=64):
@@ -24,17 +24,17 @@ def _curves(series, **options):
 
 
 def _series(points, style='band', kind='wc'):
-  return figures.Series(
+  return plots.Series(
     label='WC',
     kind=kind,
     style=style,
-    points=[figures.Point(x=x, estimate=e) for x, e in points],
+    points=[plots.Point(x=x, estimate=e) for x, e in points],
   )
 
 
 def test_nothing_measured_gives_no_chart():
   assert _curves([_series([(1, None), (2, _estimate(None))])]) is None
-  row = figures.Row(label='a', kind='wc', estimate=None)
+  row = plots.Row(label='a', kind='wc', estimate=None)
   assert figures.rows('r', 'T', 'c', [row], unit='percent') is None
   assert figures.bars('b', 'T', 'c', [('a', 0, '0')], unit='s') is None
   assert figures.bars('b', 'T', 'c', [], unit='s') is None
@@ -76,10 +76,10 @@ def test_rows_show_label_value_and_single_runs():
     'T',
     'c',
     [
-      figures.Row(
+      plots.Row(
         label='one', kind='se', estimate=_estimate(0.5, 0.4, 0.6), dots=(0.45,)
       ),
-      figures.Row(label='two', kind='wc', estimate=None),
+      plots.Row(label='two', kind='wc', estimate=None),
     ],
     unit='percent',
   )
@@ -90,7 +90,7 @@ def test_rows_show_label_value_and_single_runs():
 
 def test_long_labels_are_shortened_in_the_chart_alone():
   label = 'long ' * 30
-  row = figures.Row(label=label, kind='wc', estimate=_estimate(0.5, 0.4, 0.6))
+  row = plots.Row(label=label, kind='wc', estimate=_estimate(0.5, 0.4, 0.6))
   chart = figures.rows('r', 'T', 'c', [row], unit='percent')
   assert f'<title>{label}: 50.0%' in chart
   assert f'>{label}<' not in chart
@@ -103,26 +103,6 @@ def test_kinds_differ_in_shape_or_filling(kind):
   # `wc-matched` is a circle as `wc`, but hollow.
   assert len(shapes) == len(figures.KINDS) - 1
   assert 'class="mark"' in drawing.mark(kind, 0.0, 0.0)
-
-
-@pytest.mark.parametrize(
-  ('low', 'high'),
-  [(0, 1), (0, 0.0731), (-0.21, 0.05), (0.4, 0.4), (0, 0), (-3, -3), (3, 1e6)],
-)
-def test_axes_are_round_and_hold_the_values(low, high):
-  start, end, step = drawing.nice(low, high)
-  assert start <= low
-  assert high <= end
-  steps = (end - start) / step
-  assert steps == pytest.approx(round(steps))
-  assert 2 <= round(steps) <= 8
-  assert f'{step:e}'[0] in '125'
-  assert len(drawing.grid(start, end, step)) == round(steps) + 1
-
-
-def test_powers_of_two_hold_the_range():
-  assert [v for v, _ in figures.powers(1, 6)] == [1, 2, 4, 8]
-  assert figures.powers(0.33, 1)[0] == (0.25, '0.25')
 
 
 def test_a_tick_that_is_a_name_stands_for_the_points_near_it():

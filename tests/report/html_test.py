@@ -9,6 +9,7 @@ import subprocess
 from typing import Any
 
 import hostile
+import planted
 import pytest
 
 from wcse_jax import storage
@@ -16,7 +17,7 @@ from wcse_jax.report import html as page
 from wcse_jax.report import style
 
 
-_VOID = {'meta', 'br'}
+_VOID = {'meta', 'br', 'input'}
 # Of the frames below, with and without a scroll bar.
 _WIDTHS = (391, 391, 1201, 1201)
 _HARNESS = """<!doctype html><title>harness</title><body>
@@ -72,6 +73,7 @@ class _Page(html.parser.HTMLParser):
     super().__init__(convert_charrefs=True)
     self.tags: list[tuple[str, tuple]] = []
     self.texts: list[str] = []
+    self.scripts: list[str] = []
     self.other: list[str] = []
     self._open: list[str] = []
     self.feed(source)
@@ -87,7 +89,10 @@ class _Page(html.parser.HTMLParser):
     assert self._open.pop() == tag
 
   def handle_data(self, data: str) -> None:
-    self.texts.append(data)
+    if self._open and self._open[-1] == 'script':
+      self.scripts.append(data)
+    else:
+      self.texts.append(data)
 
   def handle_comment(self, data: str) -> None:
     self.other.append(data)
@@ -124,53 +129,12 @@ def _matched(quality: dict[str, Any]) -> dict[str, Any]:
   return quality
 
 
-def _plant(results: dict[str, Any], string: str) -> None:
-  """Puts a string in every place that holds free text."""
-  results['title'] = string
-  results['answer'] = {'sentence': string, 'details': [string]}
-  results['task'].update(name=string, split=string, levels=[string])
-  results['sampling'] = {string: string}
-  for model in results['models'].values():
-    model['name'] = string
-  for budget in results['budgets']:
-    budget.update(currency=string, rounding=string)
-  for row in results['ratios']:
-    row['budget'] = row['verdict'] = string
-  results['break_even'] = {string: {'ratio': 2.0, 'low': 1.5, 'high': 2.5}}
-  results['training']['budget'] = string
-  for arms in results['quality'].values():
-    arms[string] = arms.pop('wc')
-    for m in arms.values():
-      for at, level in enumerate(m['by_level']):
-        level['level'] = f'{string}{at}'
-  for setup in results['training']['setups']:
-    setup.update(title=string, model=string, setup=string)
-    for arm in setup['arms']:
-      arm.update(arm=string, label=string)
-    for contrast in setup['contrasts']:
-      contrast.update(a=string, b=string, reading=string)
-  for row in results['ledger']['rows']:
-    row.update(stage=string, model=string)
-  for row in results['ledger']['by_stage']:
-    row['stage'] = string
-  for check in results['truth']['checks']:
-    check['model'] = string
-  for example in results['examples']:
-    for key in ('problem_id', 'level', 'question', 'reference', 'answer'):
-      example[key] = string
-    for sample in example['samples']:
-      sample.update(model=string, text=string, verdict=string, why=string)
-  results['provenance'] = {string: string}
-  results['config'] = {string: {string: string}}
-  results['notes'] = [string]
-
-
 def test_page_is_well_formed_and_loads_nothing(results):
   source = page.render(results)
   found = _Page(source)
   assert not found.other
   assert {tag for tag, _ in found.tags}.isdisjoint(
-    {'script', 'link', 'img', 'iframe', 'object', 'embed', 'base', 'form'}
+    {'link', 'img', 'iframe', 'object', 'embed', 'base', 'form'}
   )
   names = {name for _, attrs in found.tags for name, _ in attrs}
   assert 'style' not in names
@@ -192,20 +156,40 @@ def test_page_is_well_formed_and_loads_nothing(results):
   assert len(ids) == len(set(ids))
 
 
-def test_policy_allows_the_style_sheet_by_its_hash_and_nothing_else(results):
-  source = page.render(results)
-  sheet = re.search(r'<style>(.*?)</style>', source, re.DOTALL)[1]
-  digest = hashlib.sha256(sheet.encode()).digest()
-  want = f"'sha256-{base64.b64encode(digest).decode()}'"
+def _hash(source: str) -> str:
+  digest = hashlib.sha256(source.encode()).digest()
+  return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _policy(source: str) -> dict[str, str]:
   [policy] = [
     dict(attrs)['content']
     for tag, attrs in _Page(source).tags
     if tag == 'meta' and ('http-equiv', 'Content-Security-Policy') in attrs
   ]
-  rules = dict(rule.split(' ', 1) for rule in policy.split('; '))
-  assert rules.pop('style-src') == want
+  return dict(rule.split(' ', 1) for rule in policy.split('; '))
+
+
+def test_policy_allows_style_sheet_and_script_by_their_hashes(results):
+  source = page.render(results)
+  rules = _policy(source)
+  sheet = re.search(r'<style>(.*?)</style>', source, re.DOTALL)[1]
+  assert rules.pop('style-src') == _hash(sheet)
+  data, script = _Page(source).scripts
+  assert json.loads(data)['kinds'] == ['wc', 'se', 'other']
+  assert rules.pop('script-src') == _hash(script)
+  assert rules.pop('require-trusted-types-for') == "'script'"
   assert rules.pop('default-src') == "'none'"
   assert set(rules.values()) == {"'none'"}
+
+
+def test_a_page_without_a_dial_has_no_script(results):
+  del results['dial']
+  source = page.render(results)
+  assert _Page(source).scripts == []
+  assert set(_policy(source)) == {
+    *('default-src', 'style-src', 'img-src', 'base-uri', 'form-action')
+  }
 
 
 def test_charts_have_a_title_and_a_description(results):
@@ -221,8 +205,8 @@ def test_charts_have_a_title_and_a_description(results):
 @pytest.mark.parametrize('string', hostile.joined(6))
 def test_hostile_text_is_inert_and_reads_as_it_was(results, string):
   hostile, harmless = copy.deepcopy(results), results
-  _plant(hostile, string)
-  _plant(harmless, 'x' * len(string))
+  planted.plant(hostile, string)
+  planted.plant(harmless, 'x' * len(string))
   found, want = _Page(page.render(hostile)), _Page(page.render(harmless))
   assert found.tags == want.tags
   assert not found.other
@@ -258,6 +242,7 @@ def test_no_difference_seen_is_said(results):
   assert results['answer']['sentence'] in text
   assert 'cannot tell: the interval holds 0' in text
   results['gaps']['high'] = {'value': 0.1, 'low': 0.05, 'high': 0.15, 'n': 9}
+  results['gaps_of'] = []
   text = _Page(page.render(results)).text
   assert 'cannot tell: the interval holds 0' not in text
 
@@ -297,6 +282,8 @@ def test_an_unfinished_study_renders(results):
 def test_any_part_may_be_null(results):
   for key, part in results.items():
     page.render({**results, key: None})
+    if isinstance(part, list) and isinstance(part[0], dict):
+      page.render({**results, key: [None, *part]})
     for name, inner in part.items() if isinstance(part, dict) else ():
       page.render({**results, key: {**part, name: None}})
       if key in ('quality', 'curves') and isinstance(inner, dict):
@@ -317,7 +304,7 @@ def test_page_lays_out_on_a_phone_and_a_desk(results, tmp_path):
   if chromium is None:
     pytest.skip('no `chromium` on PATH')
   page.write(results, str(tmp_path / 'short'))
-  _plant(results, 'a name of many words, ' * 8 + 'and_one_' * 20)
+  planted.plant(results, 'a name of many words, ' * 8 + 'and_one_' * 20)
   page.write(results, str(tmp_path / 'long'))
   (tmp_path / 'harness.html').write_text(_HARNESS, encoding='utf-8')
   done = subprocess.run(

@@ -2,16 +2,25 @@
 
 html      the page: frame, content policy, order of the sections
 summary   the answer, and what was compared
-sampled   coverage, diversity, false positives of the sampled data
-chosen    soundness by judge, selection, overlap of the sets
+dial      a dial of the cost ratio
+sampled   coverage, diversity, majority vote of the sampled data
+spent     coverage against cost, in each currency
+levels    coverage level by level, false positives
+chosen    soundness by judge, selection, exports, overlap of the sets
 trained   the students
-evidence  truth by brute force, outcome over cost ratios
-appendix  cost, examples, notes, provenance
+contrasts differences between arms
+evidence  truth by brute force
+planned   what a pilot foretold
+ratios    outcome over cost ratios
+costs     what the study cost, part by part
+appendix  examples, notes, prompts, provenance
 names     what arms, roles and budgets are called
 figures   the charts: curves, rows, bars
 charts    a chart with its numbers: on the page, as SVG, as CSV
+plots     estimates as marks
 drawing   parts of charts: scales, axes, marks
+rounding  round places of axes
 markup    tags and tables from text, which is escaped unless made here
 text      numbers, estimates and intervals in words
-style     the style sheet
+style     the style sheets
 """

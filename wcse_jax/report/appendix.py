@@ -1,61 +1,9 @@
-"""What the study cost, samples to read, and how it was run."""
+"""Samples to read, and how the study was run."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from wcse_jax.report import figures, markup, names, text
-
-
-def cost(results: names.Results) -> markup.Html:
-  """Returns the ledger: every stage in tokens, FLOPs, chip time and money."""
-  ledger = results.get('ledger') or {}
-  stages = [stage for stage in ledger.get('by_stage') or [] if stage]
-  rows = [row for row in ledger.get('rows') or [] if row]
-  if not stages and not rows:
-    return markup.absent('Cost')
-  return markup.join(
-    markup.tag(
-      'p',
-      'Counts, not estimates: they have no interval. Compiling is left out of '
-      'chip time; a process on a CPU counts as one chip.',
-      class_='lead',
-    ),
-    markup.tag(
-      'div',
-      figures.bars(
-        'cost-flops',
-        'FLOPs by stage',
-        'Multiplications and additions of matrix products, and the share of '
-        'the whole study.',
-        [
-          (
-            str(stage['stage']),
-            stage.get('flops') or 0,
-            f'{text.scaled(stage.get("flops"), "FLOP")} '
-            f'({text.quantity(stage.get("share_of_flops"), "percent")})',
-          )
-          for stage in stages
-        ],
-        unit='FLOP',
-      ),
-      figures.bars(
-        'cost-time',
-        'Chip time by stage',
-        'Seconds times chips.',
-        [
-          (
-            str(stage['stage']),
-            stage.get('chip_seconds') or 0,
-            text.duration(stage.get('chip_seconds')),
-          )
-          for stage in stages
-        ],
-        unit='chip-seconds',
-      ),
-      class_='grid',
-    ),
-    _ledger_table(rows) if rows else None,
-  )
+from wcse_jax.report import markup, names, text
 
 
 def examples(results: names.Results) -> markup.Html:
@@ -81,7 +29,7 @@ def examples(results: names.Results) -> markup.Html:
     )
     if shown
     else None,
-    [_example(example) for example in found],
+    [_example(results, example) for example in found],
   )
 
 
@@ -106,9 +54,13 @@ def notes(results: names.Results) -> markup.Html:
 
 
 def origin(results: names.Results) -> markup.Html:
-  """Returns where the numbers come from: versions and the configuration."""
+  """Returns where the numbers come from: prompts, versions, configuration."""
   provenance, config = results.get('provenance'), results.get('config')
+  prompts = [prompt for prompt in results.get('prompts') or [] if prompt]
   return markup.join(
+    [_prompt(prompt) for prompt in prompts]
+    if prompts
+    else markup.absent('Prompts'),
     markup.details('Provenance', markup.facts(_flat(provenance)))
     if provenance
     else markup.absent('Provenance'),
@@ -118,53 +70,7 @@ def origin(results: names.Results) -> markup.Html:
   )
 
 
-def _ledger_table(rows: list[dict[str, Any]]) -> markup.Html:
-  cells = [
-    [
-      row.get('stage'),
-      row.get('model'),
-      text.count(row.get('prefill_tokens')),
-      text.count(row.get('decode_tokens')),
-      text.scaled(row.get('flops'), 'FLOP'),
-      text.duration(row.get('chip_seconds')),
-      text.count(row.get('chips')),
-      text.money(row.get('usd')),
-    ]
-    for row in rows
-  ]
-  sums = {
-    key: sum(row.get(key) or 0 for row in rows)
-    for key in ('prefill_tokens', 'decode_tokens', 'flops', 'chip_seconds')
-  }
-  prices = [row['usd'] for row in rows if text.known(row.get('usd'))]
-  cells.append(
-    [
-      'together',
-      '',
-      text.count(sums['prefill_tokens']),
-      text.count(sums['decode_tokens']),
-      text.scaled(sums['flops'], 'FLOP'),
-      text.duration(sums['chip_seconds']),
-      '',
-      text.money(sum(prices) if prices else None),
-    ]
-  )
-  heads = [
-    'Stage',
-    'Model',
-    'Prompt tokens',
-    'Drawn tokens',
-    'FLOPs',
-    'Chip time',
-    'Chips',
-    'Price',
-  ]
-  return markup.table(
-    heads, cells, label='Ledger', numeric=range(2, 8), marked=[len(rows)]
-  )
-
-
-def _example(example: dict[str, Any]) -> markup.Html:
+def _example(results: names.Results, example: dict[str, Any]) -> markup.Html:
   samples = [sample for sample in example.get('samples') or [] if sample]
   level = example.get('level')
   return markup.tag(
@@ -181,11 +87,11 @@ def _example(example: dict[str, Any]) -> markup.Html:
     )
     if example.get('reference')
     else None,
-    [_sample(sample) for sample in samples],
+    [_sample(results, sample) for sample in samples],
   )
 
 
-def _sample(sample: dict[str, Any]) -> markup.Html:
+def _sample(results: names.Results, sample: dict[str, Any]) -> markup.Html:
   role = str(sample.get('model'))
   verdict, sound = sample.get('verdict'), sample.get('sound')
   words = str(verdict)
@@ -199,13 +105,26 @@ def _sample(sample: dict[str, Any]) -> markup.Html:
     'div',
     markup.tag(
       'p',
-      markup.tag('span', names.ROLES.get(role, role), class_='key'),
+      markup.tag('span', names.role(results, role), class_='key'),
       ': ',
       markup.tag('b', words),
       f'. {sample["why"]}' if sample.get('why') else None,
     ),
     markup.tag('pre', sample.get('text')),
-    class_=f'sample {names.kind(role)}',
+    class_=f'sample {names.kind(results, role)}',
+  )
+
+
+def _prompt(prompt: dict[str, Any]) -> markup.Html:
+  return markup.details(
+    f'The first prompt of {prompt.get("model")}, whole',
+    markup.tag(
+      'p',
+      'sha256 ',
+      markup.tag('code', prompt.get('sha256')),
+      class_='lead',
+    ),
+    markup.tag('pre', prompt.get('text')),
   )
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from wcse_jax import audits, storage
@@ -33,6 +33,8 @@ class Chart:
     drawn: what is on the sheet.
     columns: heads of the numbers; texts of the program, not of the study.
     rows: the numbers; texts and None are cells too.
+    place: value of the horizontal axis -> where it is on the sheet, of charts
+      that have such an axis.
   """
 
   name: str
@@ -42,6 +44,7 @@ class Chart:
   drawn: markup.Html
   columns: Sequence[str]
   rows: Sequence[Sequence[Any]]
+  place: Callable[[float], float] | None = None
 
   def __post_init__(self):
     if not _NAME.fullmatch(self.name):

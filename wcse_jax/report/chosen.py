@@ -51,11 +51,7 @@ def reasoning(results: names.Results) -> markup.Html:
       ],
       [
         [
-          markup.tag(
-            'span',
-            names.ROLES.get(role, role),
-            class_=f'key {names.kind(role)}',
-          ),
+          names.key(results, role),
           _WHO.get(row.get('judge'), row.get('judge')),
           text.count(row.get('judged')),
           text.count(row.get('unknown')),
@@ -69,8 +65,8 @@ def reasoning(results: names.Results) -> markup.Html:
       label='False positives by judge',
       numeric=range(2, 8),
     ),
-    [_canaries(role, row) for role, row in found],
-    [_levels(role, row) for role, row in found],
+    [_canaries(names.role(results, role), row) for role, row in found],
+    [_levels(names.role(results, role), row) for role, row in found],
   )
 
 
@@ -80,7 +76,7 @@ def _agreement(found: dict[str, Any] | None) -> markup.Html:
   return markup.estimate(found, 'percent')
 
 
-def _canaries(role: str, row: dict[str, Any]) -> markup.Html | None:
+def _canaries(label: str, row: dict[str, Any]) -> markup.Html | None:
   """Returns how often a judge accepted texts that were planted."""
   found = row.get('canaries')
   if not found:
@@ -94,19 +90,19 @@ def _canaries(role: str, row: dict[str, Any]) -> markup.Html | None:
   ]
   return markup.tag(
     'p',
-    f'{names.ROLES.get(role, role)}, {row.get("judge")}: of planted texts the '
+    f'{label}, {row.get("judge")}: of planted texts the '
     f'judge accepted {"; ".join(parts)}. A judge that accepts hollow or '
     'corrupted texts is not to be believed without an audit.',
   )
 
 
-def _levels(role: str, row: dict[str, Any]) -> markup.Html | None:
+def _levels(label: str, row: dict[str, Any]) -> markup.Html | None:
   levels = [level for level in row.get('by_level') or [] if level]
   if not levels:
     return None
   who = _WHO.get(row.get('judge'), row.get('judge'))
   return markup.details(
-    f'{names.ROLES.get(role, role)} by level, judged by {who}',
+    f'{label} by level, judged by {who}',
     markup.table(
       ['Level', 'Judged', 'By the judge', 'Corrected'],
       [
@@ -128,20 +124,42 @@ def selected(results: names.Results) -> markup.Html:
   """Returns what became of each arm's samples, and the overlap of the sets."""
   rows = [row for row in results.get('selection') or [] if row]
   return markup.join(
-    _counts(rows) if rows else markup.absent('Selection'),
+    _counts(results, rows) if rows else markup.absent('Selection'),
+    _exports(results),
     _overlap(results.get('contamination')),
   )
 
 
-def _counts(rows: list[dict[str, Any]]) -> markup.Html:
+def _exports(results: names.Results) -> markup.Html | None:
+  """Returns where the rows of each arm lie, to be trained on elsewhere."""
+  rows = [row for row in results.get('exports') or [] if row]
+  if not rows:
+    return None
+  return markup.join(
+    markup.tag('h3', 'The data, to take along'),
+    markup.table(
+      ['Arm', 'Rows', 'Folder, in the run folder'],
+      [
+        [
+          names.key(results, row.get('arm'), row.get('label')),
+          text.count(row.get('rows')),
+          markup.tag('code', row.get('folder')),
+        ]
+        for row in rows
+      ],
+      label='Exported data',
+      numeric=(1,),
+    ),
+  )
+
+
+def _counts(results: names.Results, rows: list[dict[str, Any]]) -> markup.Html:
   body = []
   for row in rows:
     counts = row.get('counts') or {}
     body.append(
       [
-        markup.tag(
-          'span', row.get('label'), class_=f'key {names.kind(row.get("arm"))}'
-        ),
+        names.key(results, row.get('arm'), row.get('label')),
         text.count(counts.get('rows')),
         *(text.count(counts.get(rule)) for rule in _RULES),
         text.count(counts.get('chosen')),

@@ -7,14 +7,13 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from wcse_jax.report import markup, text
+from wcse_jax.report import markup, rounding, text
 
 
 WIDTH = 360
 LEFT, RIGHT = 46, 342
 # A generous width of a character of a label.
 _CHARACTER = 7.2
-_STEPS = (1, 2, 5, 10)
 
 
 def _star(points: int, inner: float) -> list[tuple[float, float]]:
@@ -129,7 +128,7 @@ def y_axis(
         class_='soft end',
       ),
     ]
-    for v, style in grid(low, high, step)
+    for v, style in rounding.grid(low, high, step)
   )
 
 
@@ -175,23 +174,3 @@ def path(places: Sequence[tuple[float, float]]) -> str:
 def _clip(label: str, room: int) -> str:
   label = text.clean(label)
   return label if len(label) <= room else label[: max(1, room - 1)] + '…'
-
-
-def nice(low: float, high: float) -> tuple[float, float, float]:
-  """Returns round ends and a round step with 4 to 6 steps between them."""
-  if high <= low:
-    low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
-  rough = (high - low) / 5
-  scale = 10.0 ** math.floor(math.log10(rough))
-  step = next(s * scale for s in _STEPS if s * scale >= rough * (1 - 1e-9))
-  first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-  return first * step, last * step, step
-
-
-def grid(low: float, high: float, step: float) -> list[tuple[float, str]]:
-  """Returns the places of the lines of an axis, with their class."""
-  count = round((high - low) / step)
-  places = [low + i * step for i in range(count + 1)]
-  return [
-    (0.0, 'zero') if abs(v) < step / 1e6 else (v, 'gridline') for v in places
-  ]

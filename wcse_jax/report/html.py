@@ -1,18 +1,24 @@
-"""The page: one HTML file that loads nothing and runs nothing.
+"""The page: one HTML file that loads nothing and runs its own script alone.
 
-The content policy forbids everything but the one style sheet, by its hash, so
-that even markup that slipped through could not load or run anything.
+The content policy forbids everything but the one style sheet and the script of
+the dial, by their hashes, so that even markup that slipped through could not
+load or run anything.
 """
+
+from collections.abc import Sequence
 
 from wcse_jax import storage
 from wcse_jax.report import (
   appendix,
   charts,
   chosen,
+  costs,
+  dial,
   evidence,
   markup,
   names,
   planned,
+  ratios,
   sampled,
   style,
   summary,
@@ -22,6 +28,7 @@ from wcse_jax.report import (
 
 # Anchor, title and content of each section after the answer.
 _SECTIONS = (
+  ('ratio', 'Dial the cost ratio', dial.dial),
   ('compared', 'What was compared', summary.compared),
   ('data', 'The sampled data', sampled.quality),
   ('reasoning', 'Is the reasoning sound?', chosen.reasoning),
@@ -29,8 +36,8 @@ _SECTIONS = (
   ('training', 'Students trained on it', trained.training),
   ('truth', 'Is the estimate right?', evidence.truth),
   ('planned', 'What would a pilot have said?', planned.planned),
-  ('ratios', 'Would another cost ratio change the winner?', evidence.ratios),
-  ('cost', 'What the study cost', appendix.cost),
+  ('ratios', 'Would another cost ratio change the winner?', ratios.ratios),
+  ('cost', 'What the study cost', costs.cost),
   ('examples', 'Samples to read', appendix.examples),
   ('notes', 'How to read this', appendix.notes),
   ('origin', 'How it was run', appendix.origin),
@@ -83,12 +90,24 @@ def _title(results: names.Results) -> str:
 
 
 def _document(results: names.Results, body: markup.Html) -> str:
-  return markup.document(_title(results), body, style.SHEET, policy())
-
-
-def policy() -> str:
-  """Returns the content security policy: the style sheet and nothing else."""
-  return (
-    f"default-src 'none'; style-src {markup.hashed(style.SHEET)}; "
-    "img-src 'none'; base-uri 'none'; form-action 'none'"
+  return markup.document(
+    _title(results), body, style.SHEET, policy(body.scripts)
   )
+
+
+def policy(scripts: Sequence[str]) -> str:
+  """Returns the content security policy: the style sheet and these scripts."""
+  rules = [
+    "default-src 'none'",
+    f'style-src {markup.hashed(style.SHEET)}',
+    "img-src 'none'",
+    "base-uri 'none'",
+    "form-action 'none'",
+  ]
+  if scripts:
+    rules += [
+      f'script-src {" ".join(map(markup.hashed, scripts))}',
+      "require-trusted-types-for 'script'",
+      "trusted-types 'none'",
+    ]
+  return '; '.join(rules)

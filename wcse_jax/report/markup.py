@@ -8,6 +8,7 @@ attributes.
 import base64
 import hashlib
 import html
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -21,15 +22,20 @@ class Html(str):
   """Markup that was made by this module, not to be escaped again.
 
   Attributes:
-    charts: the `charts.Chart` of each figure in it, in order; they stay with
-      the markup when it becomes part of other markup.
+    charts: the `charts.Chart` of each figure in it, in order.
+    scripts: sources of the scripts in it.
+
+  Both stay with the markup when it becomes part of other markup.
   """
 
   charts: tuple[Any, ...]
+  scripts: tuple[str, ...]
 
-  def __new__(cls, source: str, charts: Iterable[Any] = ()) -> 'Html':
+  def __new__(
+    cls, source: str, charts: Iterable[Any] = (), scripts: Iterable[str] = ()
+  ) -> 'Html':
     made = super().__new__(cls, source)
-    made.charts = tuple(charts)
+    made.charts, made.scripts = tuple(charts), tuple(scripts)
     return made
 
 
@@ -60,12 +66,13 @@ def tag(name: str, /, *children: Child, **attributes: Any) -> Html:
       raise ValueError(f'{name} takes no children; got {len(children)}.')
     return Html(''.join(parts))
   inner = join(*children)
-  return Html(''.join(parts) + inner + f'</{name}>', inner.charts)
+  whole = ''.join(parts) + inner + f'</{name}>'
+  return Html(whole, inner.charts, inner.scripts)
 
 
 def join(*children: Child) -> Html:
   """Returns children one after another, escaped as by `tag`."""
-  parts, charts = [], []
+  parts, charts, scripts = [], [], []
   for child in children:
     if child is None:
       continue
@@ -75,12 +82,32 @@ def join(*children: Child) -> Html:
     made = child if isinstance(child, Html) else join(*child)
     parts.append(made)
     charts += made.charts
-  return Html(''.join(parts), charts)
+    scripts += made.scripts
+  return Html(''.join(parts), charts, scripts)
 
 
 def raw(source: str) -> Html:
   """Returns text of the program itself, such as the style sheet, as it is."""
   return Html(source)
+
+
+def script(source: str) -> Html:
+  """Returns a script of the program, which the policy must name."""
+  return Html(tag('script', raw(source)), scripts=[source])
+
+
+def data(value: Any, name: str) -> Html:
+  """Returns a JSON value for a script, which finds it by its id.
+
+  No text in it can end the element that it is in.
+  """
+  source = json.dumps(value, ensure_ascii=True, allow_nan=False)
+  return tag(
+    'script',
+    raw(source.replace('<', '\\u003c')),
+    type='application/json',
+    id=name,
+  )
 
 
 def table(

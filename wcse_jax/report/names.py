@@ -1,8 +1,9 @@
 """What arms, roles and budgets are called, and which colour they have."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from wcse_jax.report import text
+from wcse_jax.report import markup, text
 
 
 Results = dict[str, Any]
@@ -21,16 +22,46 @@ _KINDS = {
   'cascade': 'cascade',
   'human': 'human',
 }
+# Kinds that models beyond WC and SE have, in order.
+_FURTHER = ('m1', 'm2', 'm3', 'm4', 'm5', 'm6')
 
 
-def role(name: str) -> str:
-  """Returns what a model of a study is called."""
-  return ROLES.get(name, name)
+def further(results: Results) -> list[str]:
+  """Returns the roles of models beyond WC, SE and the student."""
+  return [role for role in results.get('models') or {} if role not in ROLES]
 
 
-def kind(name: str) -> str:
+def sampled(results: Results) -> list[str]:
+  """Returns the roles that may have samples: WC, SE, further ones."""
+  return ['wc', 'se', *further(results)]
+
+
+def kind(results: Results, name: Any) -> str:
   """Returns the kind (see `figures`), and so the colour, of an arm or role."""
+  more = further(results)
+  if name in more:
+    return _FURTHER[more.index(name) % len(_FURTHER)]
   return _KINDS.get(name, 'other')
+
+
+def role(results: Results, name: Any) -> str:
+  """Returns what a role is called."""
+  model = (results.get('models') or {}).get(name) or {}
+  return ROLES.get(name) or str(model.get('label') or name)
+
+
+def arm(results: Results, name: Any) -> str:
+  """Returns what an arm is called where it has no label of its own."""
+  return ARMS.get(name) or role(results, name)
+
+
+def key(results: Results, name: Any, label: Any = None) -> markup.Html:
+  """Returns the name of a role or an arm in its colour."""
+  return markup.tag(
+    'span',
+    role(results, name) if label is None else label,
+    class_=f'key {kind(results, name)}',
+  )
 
 
 def budgets(results: Results) -> list[dict[str, Any]]:
@@ -38,7 +69,7 @@ def budgets(results: Results) -> list[dict[str, Any]]:
   return [b for b in results.get('budgets') or [] if b]
 
 
-def budget_title(budget: dict[str, Any]) -> str:
+def budget_title(budget: Mapping[str, Any]) -> str:
   """Returns a budget's name with the samples of both models."""
   return (
     f'{budget["name"]}: {text.count(budget.get("wc"))} WC v '
@@ -46,7 +77,12 @@ def budget_title(budget: dict[str, Any]) -> str:
   )
 
 
-def lead(gap: dict[str, Any] | None) -> str:
+def lead(gap: Mapping[str, Any] | None) -> str:
   """Returns the kind of what a difference speaks for: of WC, SE, or `other`."""
   words = text.reading(gap, 'wc', 'se')
   return words.split(' ')[0] if words.endswith(' ahead') else 'other'
+
+
+def primary(contrast: Mapping[str, Any]) -> bool:
+  """Returns whether a difference between arms is the one that was named."""
+  return bool(contrast.get('primary')) or contrast.get('role') == 'primary'

@@ -2,16 +2,24 @@
 
 from typing import Any
 
-from wcse_jax.report import figures, markup, names, text
+from wcse_jax.report import (
+  figures,
+  levels,
+  markup,
+  names,
+  plots,
+  rounding,
+  spent,
+  text,
+)
 
 
 _CURVES = (
   ('coverage', 'Coverage', 'percent', 'problems with a right sample'),
   ('diversity', 'Diversity', 'number', 'distinct right texts'),
   ('distinct_chains', 'Distinct chains', 'number', 'distinct right chains'),
+  ('majority', 'Majority vote', 'percent', 'problems that a vote solves'),
 )
-
-
 _VERDICTS = ('right', 'wrong', 'unparsed', 'timeout', 'error')
 
 
@@ -30,7 +38,8 @@ def quality(results: names.Results) -> markup.Html:
     if measured
     else markup.absent('Measures at the matched budgets'),
     _curve_charts(results),
-    _level_charts(measured),
+    spent.charts(results),
+    levels.charts(results, measured),
   )
 
 
@@ -42,9 +51,7 @@ def _quality_table(
     k = m.get('samples_per_problem')
     verdicts, finish = m.get('verdicts') or {}, m.get('finish') or {}
     label = markup.join(
-      markup.tag(
-        'span', names.ARMS.get(arm, arm), class_=f'key {names.kind(arm)}'
-      ),
+      names.key(results, arm, names.arm(results, arm)),
       ' ',
       markup.tag(
         'span',
@@ -56,10 +63,10 @@ def _quality_table(
       [
         label,
         *(
-          markup.estimate(_at(m.get(curve), k), unit)
-          for curve, _, unit, _ in _CURVES
+          markup.estimate(levels.at(m.get(curve), k), unit)
+          for curve, _, unit, _ in _CURVES[:3]
         ),
-        _judged(m.get('false_positive_rate')),
+        levels.judged(m.get('false_positive_rate')),
       ]
     )
     counts.append(
@@ -128,41 +135,77 @@ def _quality_table(
         class_='lead',
       ),
     ),
+    _further_gaps(results),
   )
 
 
-def _judged(fpr: dict[str, Any] | None) -> markup.Html:
-  if fpr is None or fpr.get('samples') is None:
-    return markup.estimate(fpr, 'percent')
+def _further_gaps(results: names.Results) -> markup.Html | None:
+  """Returns how the models beyond the pair compare at the same cost."""
+  found = [row for row in results.get('gaps_of') or [] if row]
+  if not found:
+    return None
+  rows, cells = [], []
+  for row in found:
+    gap = row.get('gap')
+    sides = row.get('model'), row.get('against')
+    first, second = (names.role(results, side) for side in sides)
+    words = text.reading(gap, first, second)
+    lead = {f'{first} ahead': sides[0], f'{second} ahead': sides[1]}.get(words)
+    rows.append(
+      plots.Row(
+        label=f'{row.get("budget")}: {first} − {second}',
+        kind=names.kind(results, lead),
+        estimate=gap,
+      )
+    )
+    cells.append(
+      [
+        f'{row.get("budget")}: {first} − {second}',
+        f'{text.count(row.get("k_model"))} v '
+        f'{text.count(row.get("k_against"))}',
+        markup.estimate(gap, 'points'),
+        words,
+      ]
+    )
   return markup.join(
-    markup.estimate(fpr, 'percent'),
-    markup.tag(
-      'span', f'{text.count(fpr["samples"])} samples', class_='interval'
+    markup.tag('h3', 'Further models at the same cost'),
+    figures.rows(
+      'further-gaps',
+      'Coverage of further models, in points',
+      'Less that of the model behind the minus sign, at the same cost. 95% '
+      f'intervals over {text.problems(r.estimate for r in rows)} problems.',
+      rows,
+      unit='points',
+      zero=True,
+    ),
+    markup.table(
+      ['Budget and models', 'Samples', 'Coverage', 'Reading'],
+      cells,
+      label='Further models at the same cost',
+      numeric=(1, 2),
     ),
   )
 
 
 def _curve_charts(results: names.Results) -> markup.Html:
-  curves = results.get('curves')
-  if not curves:
-    return markup.absent('Curves over the number of samples')
-  models = results.get('models') or {}
   charts, tables = [], []
   for name, title, unit, y_label in _CURVES:
     series = [
-      _curve(role, (curves.get(role) or {}).get(name)) for role in ('wc', 'se')
+      spent.curve(results, role, _rows(results, role, name))
+      for role in names.sampled(results)
     ]
+    series = [one for one in series if one.points]
     points = [p for one in series for p in one.points]
     if not points:
       continue
-    ticks = figures.powers(min(p.x for p in points), max(p.x for p in points))
+    ticks = rounding.powers(min(p.x for p in points), max(p.x for p in points))
     n = text.problems(p.estimate for p in points)
     per = ' per solved problem' if name == 'diversity' else ''
     charts.append(
       figures.curves(
         f'curve-{name.replace("_", "-")}',
         f'{title} against samples',
-        f'As many samples per problem from both models. Bands: 95%; '
+        f'As many samples per problem from each model. Bands: 95%; '
         f'{n} problems.',
         series,
         unit=unit,
@@ -173,7 +216,8 @@ def _curve_charts(results: names.Results) -> markup.Html:
       )
     )
     tables.append(_curve_table(title, unit, series))
-  charts.insert(1, _cost_chart(curves, models, names.budgets(results)))
+  if not charts:
+    return markup.absent('Curves over the number of samples')
   return markup.join(
     markup.tag('h3', 'Over the number of samples'),
     markup.tag('div', charts, class_='grid pairs'),
@@ -181,50 +225,17 @@ def _curve_charts(results: names.Results) -> markup.Html:
   )
 
 
-def _cost_chart(
-  curves: dict[str, Any], models: dict[str, Any], found: list[dict[str, Any]]
-) -> markup.Html | None:
-  sizes = {r: (models.get(r) or {}).get('parameters') for r in ('wc', 'se')}
-  if not all(text.known(size) and size > 0 for size in sizes.values()):
-    return None
-  series = [
-    _curve(role, (curves.get(role) or {}).get('coverage'), size / sizes['se'])
-    for role, size in sizes.items()
-  ]
-  points = [p for one in series for p in one.points]
-  if not points:
-    return None
-  return figures.curves(
-    'curve-cost',
-    'Coverage against cost',
-    'The same curves over k times parameters: one above the other, both '
-    'models have spent the same. Dotted: the budgets. '
-    f'Bands: 95%; {text.problems(p.estimate for p in points)} problems.',
-    series,
-    unit='percent',
-    x_label='cost per problem (1 = one SE sample)',
-    y_label='problems with a right sample',
-    ticks=figures.powers(min(p.x for p in points), max(p.x for p in points)),
-    log=True,
-    lines=[(b['se'], f'{b["name"]} budget') for b in found if b.get('se')],
-  )
-
-
-def _curve(
-  role: str, rows: list[dict[str, Any]] | None, cost: float = 1.0
-) -> figures.Series:
-  points = [
-    figures.Point(x=row['k'] * cost, estimate=row)
-    for row in rows or []
-    if row and text.known(row.get('value'))
-  ]
-  return figures.Series(
-    label=names.ROLES[role], kind=names.kind(role), points=points
-  )
+def _rows(
+  results: names.Results, role: str, name: str
+) -> list[dict[str, Any]] | None:
+  """Returns a curve of a model's samples; None where it was not measured."""
+  if name == 'majority':
+    return (results.get('majority') or {}).get(role)
+  return ((results.get('curves') or {}).get(role) or {}).get(name)
 
 
 def _curve_table(
-  title: str, unit: str, series: list[figures.Series]
+  title: str, unit: str, series: list[plots.Series]
 ) -> markup.Html:
   columns = [{p.x: p.estimate for p in one.points} for one in series]
   return markup.table(
@@ -236,103 +247,3 @@ def _curve_table(
     label=f'{title} over the number of samples',
     numeric=range(1, len(series) + 1),
   )
-
-
-def _false_positive_chart(
-  measured: list[tuple[dict, str, dict]],
-) -> markup.Html | None:
-  rows = [
-    figures.Row(
-      label=f'{budget["name"]}: {names.ARMS.get(arm, arm)}',
-      kind=names.kind(arm),
-      estimate=m.get('false_positive_rate'),
-    )
-    for budget, arm, m in measured
-  ]
-  samples = [
-    (m.get('false_positive_rate') or {}).get('samples') for _, _, m in measured
-  ]
-  return figures.rows(
-    'false-positives',
-    'False positives by budget and arm',
-    'Right answers with wrong reasoning. 95% intervals over '
-    f'{text.problems(r.estimate for r in rows)} problems with '
-    f'{text.problems({"n": s} for s in samples if s is not None)[4:]} judged '
-    'samples.',
-    rows,
-    unit='percent',
-    zero=True,
-  )
-
-
-def _level_charts(
-  measured: list[tuple[dict, str, dict]],
-) -> markup.Html | None:
-  charts, tables, done = [_false_positive_chart(measured)], [], []
-  for budget, _, m in measured:
-    if budget['name'] not in done and m.get('by_level'):
-      done.append(budget['name'])
-  for number, name in enumerate(done):
-    arms = [(a, m) for b, a, m in measured if b['name'] == name]
-    levels = [row['level'] for row in arms[0][1].get('by_level') or []]
-    series, rows = [], {level: [] for level in levels}
-    for offset, (arm, m) in enumerate(arms):
-      found = {row['level']: row for row in m.get('by_level') or []}
-      k, points = m.get('samples_per_problem'), []
-      for at, level in enumerate(levels):
-        row = found.get(level) or {}
-        estimate = _at(row.get('coverage'), k)
-        rows[level] += [
-          markup.estimate(estimate, 'percent'),
-          _judged(row.get('false_positive_rate')),
-        ]
-        x = at + 0.2 * (offset - (len(arms) - 1) / 2)
-        points.append(figures.Point(x=x, estimate=estimate))
-      label = names.ARMS.get(arm, arm)
-      series.append(
-        figures.Series(
-          label=label, kind=names.kind(arm), points=points, style='whisker'
-        )
-      )
-    n = text.problems(p.estimate for one in series for p in one.points)
-    charts.append(
-      figures.curves(
-        f'levels-{number}',
-        f'Coverage by level, {name} budget',
-        f'Each arm at its own number of samples. 95% intervals; {n} problems '
-        'a level.',
-        series,
-        unit='percent',
-        x_label='level of the problem',
-        y_label='problems with a right sample',
-        ticks=[(at, str(level)) for at, level in enumerate(levels)],
-        categories=True,
-      )
-    )
-    heads = [
-      f'{names.ARMS.get(arm, arm)}: {what}'
-      for arm, _ in arms
-      for what in ('coverage', 'false positives')
-    ]
-    tables.append(
-      markup.table(
-        [f'Level, {name} budget', *heads],
-        [[level, *rows[level]] for level in levels],
-        label='Coverage and false positives by level',
-        numeric=range(1, len(heads) + 1),
-      )
-    )
-  if not tables:
-    return markup.tag('div', charts, class_='grid')
-  return markup.join(
-    markup.tag('h3', 'False positives, and coverage by level'),
-    markup.tag('div', charts, class_='grid'),
-    markup.details('The numbers by level', tables),
-  )
-
-
-def _at(
-  rows: list[dict[str, Any]] | None, k: int | None
-) -> dict[str, Any] | None:
-  """Returns the estimate of a curve at k; None where it was not measured."""
-  return next((row for row in rows or [] if row and row['k'] == k), None)

@@ -9,7 +9,7 @@ Print is always light.
 from collections.abc import Callable
 
 
-_LIGHT = {
+LIGHT = {
   'paper': '#ffffff',
   'ink': '#1a1f24',
   'soft': '#56606b',
@@ -29,7 +29,7 @@ _LIGHT = {
   'm5': '#77060c',
   'm6': '#43155e',
 }
-_DARK = {
+DARK = {
   'paper': '#14181c',
   'ink': '#e8ebee',
   'soft': '#a3adb8',
@@ -116,19 +116,19 @@ svg .halo {{
 # without variables, which few programs but browsers know.
 ALONE = (
   f'svg {{ font-family: {_FONT}; }}'
-  + _chart(_LIGHT.__getitem__)
-  + f"""svg .sheet {{ fill: {_LIGHT['paper']}; }}
+  + _chart(LIGHT.__getitem__)
+  + f"""svg .sheet {{ fill: {LIGHT['paper']}; }}
 svg .heading {{ font-size: 14px; font-weight: 600; }}
-svg .caption {{ font-size: 11.5px; fill: {_LIGHT['soft']}; }}
+svg .caption {{ font-size: 11.5px; fill: {LIGHT['soft']}; }}
 .cursor {{ display: none; }}
 """
 )
 
 SHEET = (
   f"""
-:root {{ color-scheme: light dark; {_variables(_LIGHT)} }}
+:root {{ color-scheme: light dark; {_variables(LIGHT)} }}
 @media screen and (prefers-color-scheme: dark) {{
-  :root {{ {_variables(_DARK)} }}
+  :root {{ {_variables(DARK)} }}
 }}
 """
   """@media print { :root { color-scheme: light; } }
@@ -149,6 +149,7 @@ h2 {
   padding-top: 0.75rem; border-top: 2px solid var(--ink);
 }
 h3 { font-size: 1.08rem; line-height: 1.3; margin: 1.75rem 0 0.35rem; }
+h4 { font-size: 1rem; line-height: 1.3; margin: 1.25rem 0 0.25rem; }
 p, ul, dl { margin: 0.5rem 0; max-width: 46rem; }
 ul { padding-left: 1.2rem; }
 a { color: inherit; text-underline-offset: 0.15em; }
@@ -186,6 +187,28 @@ svg { display: block; width: 100%; height: auto; margin: 0.35rem 0; }
   )
   + _chart('var(--{})'.format)
   + """.key { font-weight: 650; color: var(--tone); }
+label.dial { font-size: 1.15rem; font-weight: 600; }
+.dial output {
+  display: inline-block; min-width: 2.6em; text-align: center;
+  border-bottom: 2px solid var(--ink); font-variant-numeric: tabular-nums;
+}
+#dial-control[hidden] { display: none; }
+#dial-control { margin: 0.25rem 0; max-width: 46rem; }
+#dial {
+  display: block; width: 100%; height: 2.75rem; margin: 0;
+  accent-color: var(--ink);
+}
+#dial-own {
+  display: flex; flex-wrap: wrap; gap: 0.5rem; align-items: center;
+}
+#dial-own button {
+  font: inherit; font-size: 0.88rem; color: inherit; background: var(--tint);
+  border: 1px solid var(--soft); border-radius: 6px; cursor: pointer;
+  min-height: 2.5rem; padding: 0.2rem 0.75rem;
+}
+#ratio :focus-visible { outline: 3px solid var(--wc); outline-offset: 2px; }
+.cursor { visibility: hidden; stroke: var(--ink); stroke-width: 2; }
+.live .cursor { visibility: visible; }
 .scroll {
   overflow-x: auto; margin: 0.75rem 0; max-width: 100%;
   border: 1px solid var(--rule); border-radius: 4px;
@@ -237,7 +260,7 @@ dl.facts dd { margin: 0 0 0.35rem; color: var(--soft); min-width: 0; }
 }
 @media print {
   body { max-width: none; padding: 0; font-size: 10.5pt; }
-  nav, figcaption a { display: none; }
+  nav, figcaption a, #dial-control { display: none; }
   h2 { break-after: avoid; margin-top: 1.5rem; }
   h3 { break-after: avoid; }
   .scroll { overflow: visible; border: 0; background: none; }

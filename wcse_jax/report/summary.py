@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from wcse_jax.report import figures, markup, names, text
+from wcse_jax.report import figures, markup, names, plots, text
 
 
 def answer(results: names.Results) -> markup.Html:
@@ -18,6 +18,9 @@ def answer(results: names.Results) -> markup.Html:
         class_='banner',
       )
     )
+  underpowered = (results.get('training') or {}).get('underpowered')
+  if underpowered:
+    parts.append(markup.tag('p', underpowered, class_='banner'))
   parts.append(
     markup.tag('p', sentence, class_='answer')
     if sentence
@@ -28,7 +31,7 @@ def answer(results: names.Results) -> markup.Html:
     parts.append(markup.tag('ul', lines))
   gaps = results.get('gaps') or {}
   coverage = [
-    figures.Row(
+    plots.Row(
       label=f'{names.budget_title(budget)}', kind=names.lead(gap), estimate=gap
     )
     for budget in names.budgets(results)
@@ -36,7 +39,7 @@ def answer(results: names.Results) -> markup.Html:
   ]
   training = results.get('training') or {}
   primary = [
-    figures.Row(
+    plots.Row(
       label=str(setup.get('title') or setup['setup']),
       kind=names.lead(contrast.get('difference')),
       estimate=contrast.get('difference'),
@@ -44,7 +47,7 @@ def answer(results: names.Results) -> markup.Html:
     for setup in training.get('setups') or []
     if setup
     for contrast in setup.get('contrasts') or []
-    if contrast.get('primary')
+    if names.primary(contrast)
     and (contrast['a'], contrast['b']) == ('wc', 'se')
   ]
   parts.append(
@@ -90,13 +93,13 @@ def compared(results: names.Results) -> markup.Html:
   ]
   rows = [
     [
-      markup.tag('span', names.ROLES[role], class_=f'key {names.kind(role)}'),
+      names.key(results, role),
       model.get('name'),
       text.scaled(model.get('parameters')),
       text.scaled(model.get('flops_per_token'), 'FLOP'),
       markup.estimate(model.get('greedy'), 'percent'),
     ]
-    for role in names.ROLES
+    for role in [*names.ROLES, *names.further(results)]
     if (model := models.get(role))
   ]
   parts.append(
@@ -133,9 +136,9 @@ def compared(results: names.Results) -> markup.Html:
     ]
   else:
     parts.append(markup.absent('Budgets'))
-  currencies = results.get('currencies') or []
+  currencies = [row for row in results.get('currencies') or [] if row]
   if currencies and found:
-    parts.append(_currencies(currencies, found))
+    parts.append(_currencies(results, currencies, found))
   task, sampling = results.get('task'), results.get('sampling')
   facts = []
   if task:
@@ -153,7 +156,9 @@ def compared(results: names.Results) -> markup.Html:
 
 
 def _currencies(
-  rows: list[dict[str, Any]], budgets: list[dict[str, Any]]
+  results: names.Results,
+  rows: list[dict[str, Any]],
+  budgets: list[dict[str, Any]],
 ) -> markup.Html:
   """Returns what a sample costs in each currency, and the counts that match."""
   per = {
@@ -163,10 +168,12 @@ def _currencies(
     'chip_seconds': 'measured chip-seconds, per sample',
     'usd': 'US dollars, per sample',
   }
+  roles = ['se', 'wc', *names.further(results)]
+  roles = [role for role in roles if any(role in row for row in rows)]
   table = [
     [
       per.get(row['currency'], row['currency']),
-      *(_cost(row.get(role), row['currency']) for role in ('se', 'wc')),
+      *(_cost(row.get(role), row['currency']) for role in roles),
       text.number(row.get('ratio')),
       *(_count(row, b['name']) for b in budgets),
     ]
@@ -177,14 +184,13 @@ def _currencies(
     markup.table(
       [
         'Counted in',
-        'SE',
-        'WC',
+        *(names.role(results, role) for role in roles),
         'Cost ratio',
         *(f'WC samples for {b.get("se")} SE' for b in budgets),
       ],
       table,
       label='Currencies',
-      numeric=tuple(range(1, 4 + len(budgets))),
+      numeric=range(1, 2 + len(roles) + len(budgets)),
     ),
     markup.tag(
       'p',

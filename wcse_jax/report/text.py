@@ -154,6 +154,13 @@ def money(usd: float | None) -> str:
   return f'${usd:,.2f}' if usd >= 0.1 or usd == 0 else f'${number(usd)}'
 
 
+def chance(p: float | None) -> str:
+  """Returns a p-value: `0.034`, or `< 0.001`."""
+  if not known(p):
+    return 'unknown'
+  return '< 0.001' if p < 0.001 else f'{p:.3f}'
+
+
 def axis(value: float, unit: str, step: float) -> str:
   """Returns the label of a tick; the step is 1, 2 or 5 times a power of 10."""
   if unit in ('percent', 'points'):

@@ -1,12 +1,14 @@
 """What students reached that were trained on the sampled data."""
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wcse_jax.report import figures, markup, names, text
+from wcse_jax.report import contrasts, figures, markup, names, plots, text
 
 
-_METRIC = re.compile(r'(pass|maj)@\d+')
+# `pass@1`, `maj@4`, and of a further set `svamp: pass@1`.
+_METRIC = re.compile(r'(?:(.+): )?((?:pass|maj)@(\d+))', re.DOTALL)
 
 
 def training(results: names.Results) -> markup.Html:
@@ -14,6 +16,7 @@ def training(results: names.Results) -> markup.Html:
   found = results.get('training')
   if not found:
     return markup.absent('Training')
+  setups = [setup for setup in found.get('setups') or [] if setup]
   threshold = found.get('detectable_difference')
   length = f'{text.count(found.get("steps"))} steps'
   if found.get('epochs'):
@@ -22,7 +25,7 @@ def training(results: names.Results) -> markup.Html:
     markup.tag(
       'p',
       f'Each student is trained for {length} on the data of the '
-      f'{found.get("budget")} budget, '
+      f'{_named(_budgets(found))}, '
       f'{text.count(found.get("replicates"))} times with other seeds. The best '
       f'checkpoint is chosen on {text.count(found.get("validation_problems"))} '
       f'validation problems and measured on '
@@ -38,53 +41,155 @@ def training(results: names.Results) -> markup.Html:
         'from none with this many runs and problems.',
       )
     )
-  setups = [setup for setup in found.get('setups') or [] if setup]
-  for number, setup in enumerate(setups):
-    parts.append(_setup(number, setup))
+  parts.append(_calibration(found.get('calibration')))
+  parts.append(contrasts.explained(setups))
+  parts += [
+    _setup(results, number, setup) for number, setup in enumerate(setups)
+  ]
   return markup.join(parts if setups else [*parts, markup.absent('Students')])
 
 
-def _setup(number: int, setup: dict[str, Any]) -> markup.Html:
+def metrics(
+  setup: Mapping[str, Any], transfer: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, list[str]]:
+  """Returns the set of problems -> its measures in a setup, in order.
+
+  Args:
+    setup: with its arms.
+    transfer: sets besides the study's own, which is the first, `''`.
+  """
+  arms = [arm for arm in setup.get('arms') or [] if arm]
+  keys = {
+    key
+    for row in (setup.get('untuned') or {}, *arms)
+    for key in row
+    if _METRIC.fullmatch(key)
+  }
+  found: dict[str, list[str]] = {'': []}
+  found |= {str(one.get('name')): [] for one in transfer if one}
+  for key in sorted(keys, key=_order):
+    found.setdefault(_METRIC.fullmatch(key)[1] or '', []).append(key)
+  return {name: own for name, own in found.items() if own}
+
+
+def bare(metric: Any) -> str:
+  """Returns a measure's name without the set that it is of."""
+  match = _METRIC.fullmatch(str(metric))
+  return match[2] if match else str(metric)
+
+
+def _order(key: str) -> tuple[str, bool, int]:
+  match = _METRIC.fullmatch(key)
+  return match[1] or '', match[2][0] != 'p', int(match[3])
+
+
+def _budgets(found: Mapping[str, Any]) -> list[str]:
+  """Returns the names of the budgets that students are trained at."""
+  setups = [setup for setup in found.get('setups') or [] if setup]
+  own = [str(setup['budget']) for setup in setups if setup.get('budget')]
+  return list(dict.fromkeys(own)) or [str(found.get('budget'))]
+
+
+def _named(budgets: Sequence[str]) -> str:
+  if len(budgets) == 1:
+    return f'{budgets[0]} budget'
+  return f'{", ".join(budgets[:-1])} and {budgets[-1]} budgets'
+
+
+def _calibration(found: Mapping[str, Any] | None) -> markup.Html | None:
+  if not found:
+    return None
+  share = found.get('coverage')
+  words = (
+    text.estimate(share, 'percent')
+    if isinstance(share, Mapping)
+    else text.quantity(share, 'percent')
+  )
+  return markup.tag(
+    'p',
+    f'In {text.count(found.get("studies"))} simulated studies of this size '
+    f'({text.count(found.get("problems"))} problems, '
+    f'{text.count(found.get("replicates"))} runs) the 95% interval of a '
+    f'difference held the truth in {words}.',
+  )
+
+
+def _setup(
+  results: names.Results, number: int, setup: dict[str, Any]
+) -> markup.Html:
   arms = [arm for arm in setup.get('arms') or [] if arm]
   untuned = setup.get('untuned') or {}
-  labels = {arm['arm']: str(arm.get('label') or arm['arm']) for arm in arms}
-  metrics = sorted(
-    {
-      key
-      for found in (untuned, *arms)
-      for key in found
-      if _METRIC.fullmatch(key)
-    },
-    key=lambda key: (key[0] != 'p', int(key.split('@')[1])),
-  )
   title = str(setup.get('title') or setup['setup'])
+  if len(_budgets(results['training'])) > 1:
+    title = f'{title}, {setup.get("budget")} budget'
+  transfer = [one for one in results['training'].get('transfer') or [] if one]
+  sets = metrics(setup, transfer)
+  about = {str(one.get('name')): one for one in transfer}
+  parts = []
+  for at, (name, keys) in enumerate((sets or {'': []}).items()):
+    known = about.get(name)
+    heading = None
+    if name:
+      heading = markup.tag('h4', f'On problems it was not trained for: {name}')
+    if known:
+      heading = markup.join(
+        heading,
+        markup.tag(
+          'p',
+          f'Task {known.get("task")}, {text.count(known.get("problems"))} '
+          'problems.',
+          class_='lead',
+        ),
+      )
+    parts.append(
+      [
+        heading,
+        markup.tag(
+          'div',
+          [
+            _arm_chart(results, f'arms-{number}-{at}', key, title, setup)
+            for key in keys
+          ],
+          class_='grid',
+        ),
+        contrasts.table(
+          [
+            c
+            for c in setup.get('contrasts') or []
+            if c and _set(c.get('metric')) == name
+          ],
+          {arm['arm']: str(arm.get('label') or arm['arm']) for arm in arms},
+        ),
+        _arm_table(results, arms, untuned, keys)
+        if arms or untuned
+        else markup.absent(title),
+      ]
+    )
   return markup.join(
     markup.tag('h3', title),
     markup.tag('p', f'The student is {setup.get("model")}.', class_='lead'),
-    markup.tag(
-      'div',
-      [_arm_chart(number, m, title, arms, untuned) for m in metrics],
-      class_='grid',
-    ),
-    _contrast_table(setup.get('contrasts') or [], labels),
-    _arm_table(arms, untuned, metrics)
-    if arms or untuned
-    else markup.absent(title),
+    parts,
     _run_table(arms),
   )
 
 
+def _set(metric: Any) -> str:
+  match = _METRIC.fullmatch(str(metric))
+  return (match[1] or '') if match else ''
+
+
 def _arm_chart(
-  number: int,
+  results: names.Results,
+  name: str,
   metric: str,
   title: str,
-  arms: list[dict[str, Any]],
-  untuned: dict[str, Any],
+  setup: dict[str, Any],
 ) -> markup.Html | None:
+  untuned = setup.get('untuned') or {}
   rows = [
-    figures.Row(
+    plots.Row(
       label=str(arm.get('label') or arm['arm']),
-      kind=names.kind(arm['arm']),
+      kind=names.kind(results, arm['arm']),
       estimate=arm.get(metric),
       dots=[
         run[metric]
@@ -92,16 +197,17 @@ def _arm_chart(
         if text.known(run.get(metric))
       ],
     )
-    for arm in arms
+    for arm in setup.get('arms') or []
+    if arm
   ]
   if untuned.get(metric):
     rows.append(
-      figures.Row(label='untuned', kind='other', estimate=untuned[metric])
+      plots.Row(label='untuned', kind='other', estimate=untuned[metric])
     )
   runs = {len(row.dots) for row in rows if row.dots}
   rings = f' Rings: the {max(runs)} single runs.' if runs else ''
   return figures.rows(
-    f'arms-{number}-{metric.replace("@", "-")}',
+    f'{name}-{bare(metric).replace("@", "-")}',
     f'{metric}: {title}',
     f'Test problems solved. 95% intervals; '
     f'{text.problems(r.estimate for r in rows)} problems.{rings}',
@@ -110,38 +216,11 @@ def _arm_chart(
   )
 
 
-def _contrast_table(
-  contrasts: list[dict[str, Any]], labels: dict[str, str]
-) -> markup.Html | None:
-  if not contrasts:
-    return None
-  rows = []
-  for c in contrasts:
-    a, b = (labels.get(c[side], str(c[side])) for side in ('a', 'b'))
-    rows.append(
-      [
-        markup.join(
-          f'{a} − {b}',
-          markup.tag('span', 'main comparison', class_='interval')
-          if c.get('primary')
-          else None,
-        ),
-        c.get('metric'),
-        markup.estimate(c.get('difference'), 'points'),
-        c.get('reading') or text.reading(c.get('difference'), a, b),
-      ]
-    )
-  return markup.table(
-    ['Difference', 'Measure', 'Points', 'Reading'],
-    rows,
-    label='Differences between arms',
-    numeric=(2,),
-    marked=[at for at, c in enumerate(contrasts) if c.get('primary')],
-  )
-
-
 def _arm_table(
-  arms: list[dict[str, Any]], untuned: dict[str, Any], metrics: list[str]
+  results: names.Results,
+  arms: list[dict[str, Any]],
+  untuned: dict[str, Any],
+  keys: list[str],
 ) -> markup.Html:
   rows = []
   for arm in arms:
@@ -149,21 +228,17 @@ def _arm_table(
     epochs = [r['epochs'] for r in runs if text.known(r.get('epochs'))]
     rows.append(
       [
-        markup.tag(
-          'span',
-          arm.get('label') or arm['arm'],
-          class_=f'key {names.kind(arm["arm"])}',
-        ),
-        *(markup.estimate(arm.get(m), 'percent') for m in metrics),
+        names.key(results, arm['arm'], arm.get('label') or arm['arm']),
+        *(markup.estimate(arm.get(key), 'percent') for key in keys),
         _range(arm.get('examples') or [], text.count),
         _range(epochs, text.number),
         text.count(len(runs)),
       ]
     )
   if untuned:
-    cells = [markup.estimate(untuned.get(m), 'percent') for m in metrics]
+    cells = [markup.estimate(untuned.get(key), 'percent') for key in keys]
     rows.append(['untuned', *cells, '0', '0', '1'])
-  heads = ['Trained on', *metrics, 'Examples', 'Epochs', 'Runs']
+  heads = ['Trained on', *map(bare, keys), 'Examples', 'Epochs', 'Runs']
   return markup.table(
     heads, rows, label='Students by arm', numeric=range(1, len(heads))
   )
@@ -173,16 +248,17 @@ def _run_table(arms: list[dict[str, Any]]) -> markup.Html | None:
   runs = [(arm, run) for arm in arms for run in arm.get('replicates') or []]
   if not runs:
     return None
-  metrics = sorted({key for _, run in runs for key in run if '@' in key})[::-1]
+  found = {key for _, run in runs for key in run if _METRIC.fullmatch(key)}
+  keys = sorted(found, key=_order)
   return markup.details(
     f'Each of the {len(runs)} runs',
     markup.table(
-      ['Trained on', 'Run', *metrics, 'Examples', 'Epochs', 'Best step'],
+      ['Trained on', 'Run', *keys, 'Examples', 'Epochs', 'Best step'],
       [
         [
           arm.get('label') or arm['arm'],
           run.get('replicate'),
-          *(text.quantity(run.get(m), 'percent') for m in metrics),
+          *(text.quantity(run.get(key), 'percent') for key in keys),
           text.count(run.get('examples')),
           text.number(run.get('epochs')),
           text.count(run.get('best_step')),
@@ -190,7 +266,7 @@ def _run_table(arms: list[dict[str, Any]]) -> markup.Html | None:
         for arm, run in runs
       ],
       label='Single runs',
-      numeric=range(1, len(metrics) + 5),
+      numeric=range(1, len(keys) + 5),
     ),
   )
 

@@ -122,7 +122,15 @@ def write_samples(stages: staging.Stages, folder: str) -> None:
   if names:
     browser.write(
       study.placed,
-      browser.sources(study.workdir, names),
+      browser.sources(
+        study.workdir,
+        names,
+        {
+          name: study.config.models[name].label
+          for name in names
+          if name not in settings.PAIR
+        },
+      ),
       storage.join(folder, 'samples'),
       lambda problem, text: study.task.sound(problem, text)[1],
       # A worker makes the same task, where it is one of the project's own.

@@ -70,7 +70,10 @@ def line(
     [
       block,
       [[position, problem.to_json()] for position, problem in members],
-      [[s.role, s.name, s.samples.path, s.grades.path] for s in sources],
+      [
+        [s.role, s.name, s.label, s.samples.path, s.grades.path]
+        for s in sources
+      ],
       folder,
       task,
     ]
@@ -99,8 +102,8 @@ def read(reply: str) -> tuple[list[Any], int]:
 @functools.cache
 def _sources(names) -> list[data.Source]:
   return [
-    data.Source(role, name, *map(shardfiles.ShardFolder, paths))
-    for role, name, *paths in names
+    data.Source(role, name, *map(shardfiles.ShardFolder, paths), label)
+    for role, name, label, *paths in names
   ]
 
 

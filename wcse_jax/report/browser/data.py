@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 from wcse_jax import records, shardfiles, storage
+from wcse_jax.report import names
 
 
 # Kinds of samples, in the order in which they are shown.
@@ -22,24 +23,35 @@ class Source:
   """The samples of one model.
 
   Attributes:
-    role: its name in the study, `wc` and `se` first.
+    role: `wc`, `se`, or that of a further model.
     name: the model's.
     samples: its samples.
     grades: their grades.
+    label: what the role is called; empty where it has a name of its own.
   """
 
   role: str
   name: str
   samples: shardfiles.ShardFolder
   grades: shardfiles.ShardFolder
+  label: str = ''
+
+  @property
+  def title(self) -> str:
+    return self.label or names.ROLES.get(self.role, self.role)
 
 
-def sources(workdir: str, models: Mapping[str, str]) -> list[Source]:
+def sources(
+  workdir: str,
+  models: Mapping[str, str],
+  labels: Mapping[str, str] | None = None,
+) -> list[Source]:
   """Returns the sources of a run folder.
 
   Args:
     workdir: the run folder.
     models: role -> name of the model.
+    labels: role -> what it is called, of models beyond WC and SE.
   """
   return [
     Source(
@@ -47,6 +59,7 @@ def sources(workdir: str, models: Mapping[str, str]) -> list[Source]:
       name,
       shardfiles.ShardFolder(storage.join(workdir, 'samples', name)),
       shardfiles.ShardFolder(storage.join(workdir, 'grades', name)),
+      (labels or {}).get(role, ''),
     )
     for role, name in models.items()
   ]

@@ -1,10 +1,9 @@
 """The page that lists all problems, with the one script that filters them."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
-from wcse_jax.report import markup, names
+from wcse_jax.report import markup
 from wcse_jax.report.browser import data, page, script
 
 
@@ -20,12 +19,12 @@ def render(
   levels = sorted({row[2] for row in rows} - {''})
   held = {
     'rows': rows,
-    'roles': [names.role(source.role) for source in sources],
+    'roles': [source.title for source in sources],
     'kinds': list(data.KINDS),
     'levels': levels,
   }
   models = [
-    (str(i), f'{names.role(source.role)}: {source.name}')
+    (str(i), f'{source.title}: {source.name}')
     for i, source in enumerate(sources)
   ]
   body = markup.tag(
@@ -78,13 +77,8 @@ def render(
       ),
       id='panes',
     ),
-    markup.tag(
-      'script',
-      markup.raw(json.dumps(held, ensure_ascii=True).replace('<', '\\u003c')),
-      type='application/json',
-      id='data',
-    ),
-    markup.tag('script', markup.raw(script.SCRIPT)),
+    markup.data(held, 'data'),
+    markup.script(script.SCRIPT),
     class_='browser',
   )
   return markup.document(_TITLE, body, page.SHEET, policy())
@@ -93,7 +87,7 @@ def render(
 def _solved(sources: Sequence[data.Source]) -> list[tuple[str, str]]:
   if len(sources) < 2:
     return [('all', 'the model'), ('none', 'not solved')]
-  first, second = (names.role(source.role) for source in sources[:2])
+  first, second = (source.title for source in sources[:2])
   return [
     ('0', f'{first} alone'),
     ('1', f'{second} alone'),

@@ -47,8 +47,10 @@ def render(
     markup.tag(
       'main',
       [
-        _column(source, rows, check)
-        for source, rows in zip(sources, found, strict=True)
+        _column(source, kind, rows, check)
+        for source, kind, rows in zip(
+          sources, _kinds(sources), found, strict=True
+        )
       ],
       class_='columns',
     ),
@@ -57,8 +59,17 @@ def render(
   return markup.document(f'Problem {problem.id}', body, SHEET, policy())
 
 
+def _kinds(sources: Sequence[data.Source]) -> list[str]:
+  """Returns the kind, and so the colour, of each model."""
+  models = {'models': {source.role: {} for source in sources}}
+  return [names.kind(models, source.role) for source in sources]
+
+
 def _column(
-  source: data.Source, rows: Sequence[data.Found], check: Callable[[str], str]
+  source: data.Source,
+  kind: str,
+  rows: Sequence[data.Found],
+  check: Callable[[str], str],
 ) -> markup.Html:
   counts = data.counts(rows)
   right = counts['right'] + counts['unsound']
@@ -71,11 +82,7 @@ def _column(
     'section',
     markup.tag(
       'h2',
-      markup.tag(
-        'span',
-        names.role(source.role),
-        class_=f'key {names.kind(source.role)}',
-      ),
+      markup.tag('span', source.title, class_=f'key {kind}'),
       ' ',
       source.name,
     ),
