@@ -75,6 +75,13 @@ def test_equal_epochs_count_no_steps():
   assert found.setups['student'].sft is None
 
 
+def test_more_arms_train_no_other_setup():
+  found = config('tiny_full')
+  assert found.setups['student_epochs'].arms == ('wc', 'se')
+  assert found.setups['wc'].arms == ('wc', 'se')
+  assert len(found.setups['student'].arms) == 16
+
+
 def test_a_base_that_is_not_known_is_refused():
   with pytest.raises(errors.InputError, match=r"tiny, math, gsm8k.*'huge'"):
     config('mixing', 'huge')

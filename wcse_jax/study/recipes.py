@@ -173,10 +173,10 @@ def with_arms(
     config: the study.
     arms: by name.
     models: what they sample from, where the study does not have it.
-    setups: that train on them; none: those of the student at the largest
+    setups: that train on them; none: the first of the student at the largest
       budget.
   """
-  setups = setups or _of_the_student(config)
+  setups = setups or [_of_the_student(config)]
   return dataclasses.replace(
     config,
     models=config.models | dict(models or {}),
@@ -192,13 +192,13 @@ def with_arms(
   )
 
 
-def _of_the_student(config: settings.StudyConfig) -> list[str]:
-  """Returns the setups of the student at the largest budget."""
-  return [
+def _of_the_student(config: settings.StudyConfig) -> str:
+  """Returns the first setup of the student at the largest budget."""
+  return next(
     name
     for name, setup in config.setups.items()
     if setup.model == 'student' and config.largest in config.budgets_of(name)
-  ]
+  )
 
 
 def number_matched(config: settings.StudyConfig) -> settings.StudyConfig:
@@ -364,7 +364,7 @@ def rounds(
     config: the study.
     count: rounds, the first included.
   """
-  setup = _of_the_student(config)[0]
+  setup = _of_the_student(config)
   arm = 'wc'
   for number in range(2, count + 1):
     name = f'round{number}'
