@@ -25,9 +25,31 @@ from wcse_jax.study import settings
 from wcse_jax.tasks import base
 
 
+# Fields of a model behind a server, as `inputs.SampleConfig` has them.
+_SERVED = (
+  'server',
+  'model',
+  'key_variable',
+  'concurrency',
+  'retries',
+  'timeout',
+  'send_seed',
+)
 # Settings that no result depends on: of the study, and of its parts.
 _SHOWN = ('title', 'export', 'power', 'expected')
-_SHOWN_OF = frozenset({'label', 'title', 'architecture'})
+_SHOWN_OF = frozenset(
+  {
+    'label',
+    'title',
+    'architecture',
+    # Where a server is, and how patiently it is asked.
+    'server',
+    'key_variable',
+    'concurrency',
+    'retries',
+    'timeout',
+  }
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +73,7 @@ class Study:
     config: validated.
     workdir: the run folder.
     task: of the training problems.
-    models: name -> its architecture.
+    models: name -> its architecture; None behind a server.
     matches: budget -> what it buys of WC.
     placed: (position, problem) of the training problems that are sampled.
     problems: the same without their positions.
@@ -108,8 +130,12 @@ class Study:
     for name, test in config.transfer.items():
       self._check_transfer(name, test)
 
-  def _architecture(self, name: str, dry: bool) -> model_config.ModelConfig:
+  def _architecture(
+    self, name: str, dry: bool
+  ) -> model_config.ModelConfig | None:
     model = self.config.models[name]
+    if model.server:
+      return None
     if dry and model.architecture:
       known = published.configs()
       if model.architecture not in known:
@@ -160,13 +186,20 @@ class Study:
     if model.cost:
       return model.cost
     if self.config.currency == 'params':
-      return budget.flops_per_token(self.models[name])
-    price = prices.api().get(inputs.model_name(model.checkpoint))
+      architecture = self.models[name]
+      if architecture is None:
+        raise errors.InputError(
+          f'models.{name}.cost: wanted the cost of a sample, or '
+          '--config.currency=usd, as nobody tells the parameters of a model '
+          'behind a server; got nothing.'
+        )
+      return budget.flops_per_token(architecture)
+    price = prices.api().get(model.model)
     if price is None:
       raise errors.InputError(
-        f'models.{name}.cost: wanted the cost of a sample where the price of '
-        f'{inputs.model_name(model.checkpoint)!r} is not in the table; got '
-        'nothing.'
+        f'models.{name}.cost: wanted the cost of a sample where the table of '
+        f'prices has no model {model.model or model.checkpoint!r} (--prices); '
+        'got nothing.'
       )
     return price.drawn
 
@@ -259,7 +292,12 @@ class Study:
       sampler = dataclasses.replace(sampler, temperature=model.temperature)
     # A student is asked in the format of its training.
     shots = 0 if model.student is not None else c.shots
-    return inputs.SampleConfig(
+    served = {}
+    if model.server:
+      served = {field: getattr(model, field) for field in _SERVED}
+      # What a server decides on by itself.
+      served |= {'dtype': 'bfloat16', 'mesh': ''}
+    asked = inputs.SampleConfig(
       checkpoint=self.checkpoint(name),
       name=self.stem(name),
       task=c.task,
@@ -277,6 +315,7 @@ class Study:
       mesh=c.mesh,
       sampler=sampler,
     )
+    return dataclasses.replace(asked, **served)
 
   def stem(self, name: str) -> str:
     """Returns the name under which a model's samples are kept."""
@@ -290,6 +329,8 @@ class Study:
     found: dict[str, str] = {}
     for name, model in self.config.models.items():
       stem = inputs.model_name(model.checkpoint)
+      if model.server:
+        stem = inputs.served_name(model.model)
       found[name] = f'{stem}-{name}' if stem in found.values() else stem
     return found
 
@@ -416,7 +457,7 @@ class Study:
       'checkpoints': {
         name: checkpoints.fingerprint(model.checkpoint)
         for name, model in self.config.models.items()
-        if model.student is None
+        if model.student is None and not model.server
       },
     }
 

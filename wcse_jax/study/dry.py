@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from wcse_jax import checkpoints, errors
+from wcse_jax import checkpoints, errors, prices
 from wcse_jax.estimates import figures, here, jobs, shares, tpu
 from wcse_jax.sampler import inputs, shapes
 from wcse_jax.sft import settings as sft_settings
@@ -52,6 +52,11 @@ def foretell(
   return {
     **figures.report(found),
     'text': figures.text(found),
+    'served': [
+      _served(study, name)
+      for name in study.sources()
+      if study.models[name] is None
+    ],
     'students': powers.expected(study),
     'data': powers.of_data(study),
     'underpowered': powers.underpowered(study),
@@ -62,6 +67,14 @@ def text(found: dict[str, Any]) -> str:
   """Returns it as text."""
   data = found['data']
   lines = [found['text'], '']
+  for row in found['served']:
+    price = 'at an unknown price'
+    if row['usd'] is not None:
+      price = f'about ${row["usd"]:,.2f}'
+    lines.append(
+      f'sample {row["name"]}: {row["samples"]:,} samples of {row["model"]} '
+      f'behind a server, {price}, not in the total.'
+    )
   if data['detectable'] is not None:
     lines.append(
       'Smallest difference found in four studies of five: gap in coverage '
@@ -82,11 +95,32 @@ def _points(share: float | None) -> str:
   return 'none can be told' if share is None else f'{100 * share:.1f} points'
 
 
+def _served(study: design.Study, name: str) -> dict[str, Any]:
+  """Returns what the samples of a model behind a server would cost.
+
+  Its tokens are counted by characters; each request reads the whole prompt.
+  """
+  lengths = _lengths(study, name)
+  samples = len(study.problems) * study.drawn(name)
+  model = study.config.models[name].model
+  return {
+    'name': name,
+    'model': model,
+    'samples': samples,
+    'usd': prices.usd_of_tokens(
+      model,
+      round(samples * (lengths.shared + lengths.own)),
+      round(samples * _output(study.config)),
+    ),
+  }
+
+
 def work(study: design.Study) -> Iterator[jobs.Job]:
   """Yields the jobs of a study, in order."""
   names = study.sources()
-  lengths = {name: _lengths(study, name) for name in names}
-  for name in names:
+  local = [name for name in names if study.models[name] is not None]
+  lengths = {name: _lengths(study, name) for name in local}
+  for name in local:
     yield _sampling(
       study, f'sample {name}', name, study.drawn(name), lengths[name]
     )
@@ -296,9 +330,12 @@ def _tokenizer(study: design.Study, name: str):
     setup = study.student_run(name).setup
     name = study.config.setups[setup].model
     model = study.config.models[name]
-  if model.architecture:
+  path = model.checkpoint
+  if model.architecture or model.server:
+    path = study.config.expected.tokenizer
+  if not path:
     return None
   try:
-    return checkpoints.read_tokenizer(model.checkpoint)
+    return checkpoints.read_tokenizer(path)
   except (errors.InputError, OSError):
     return None

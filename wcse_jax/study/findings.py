@@ -96,8 +96,10 @@ def _models(study) -> dict[str, Any]:
     found[name] = {
       'name': shown,
       'label': model.label or name,
-      'parameters': architecture.parameters(),
-      'flops_per_token': budget.flops_per_token(architecture),
+      'parameters': architecture.parameters() if architecture else None,
+      'flops_per_token': budget.flops_per_token(architecture)
+      if architecture
+      else None,
       'greedy': (outcome.untuned(study, name) or {}).get('pass@1'),
     }
   return found

@@ -97,6 +97,14 @@ def check(study) -> None:
   """Raises InputError if the pair is not asked alike, as plans have it."""
   alike = ('temperature', 'shots', 'prompts', 'chat')
   models = [study.config.models[role] for role in ROLES]
+  if not study.config.pilot_problems:
+    return
+  for role, model in zip(ROLES, models, strict=True):
+    if model.server:
+      raise errors.InputError(
+        f'pilot_problems: wanted 0 where {role} is behind a server, which no '
+        f'plan can ask; got {study.config.pilot_problems}.'
+      )
   for name in alike:
     values = [getattr(model, name) for model in models]
     if values[0] != values[1]:

@@ -61,7 +61,8 @@ def tiny() -> settings.StudyConfig:
 def math() -> settings.StudyConfig:
   """Returns the paper's study of MATH."""
   return dataclasses.replace(
-    _paper('MATH'),
+    _paper('MATH', most=1024, length=1024),
+    expected=settings.Expected(output_tokens=250, spread=0.9),
     task='math',
     shots=4,
     test=settings.TestSet(task='math500'),
@@ -72,7 +73,8 @@ def math() -> settings.StudyConfig:
 def gsm8k() -> settings.StudyConfig:
   """Returns the paper's study of GSM8K; it has no transfer set there."""
   return dataclasses.replace(
-    _paper('GSM8K'),
+    _paper('GSM8K', most=256, length=512),
+    expected=settings.Expected(output_tokens=110, spread=0.45),
     task='gsm8k',
     shots=8,
     test=settings.TestSet(task='gsm8k'),
@@ -80,10 +82,15 @@ def gsm8k() -> settings.StudyConfig:
   )
 
 
-def _paper(name: str) -> settings.StudyConfig:
+def _paper(name: str, *, most: int, length: int) -> settings.StudyConfig:
   """Returns what both studies share.
 
   Samples cost as the sizes in the models' names, 9 and 27: 3 for 1.
+
+  Args:
+    name: of the set.
+    most: drawn tokens of a sample at most; the paper does not say it.
+    length: tokens of a training row; likewise.
   """
   models = {
     'wc': settings.Model(
@@ -105,13 +112,13 @@ def _paper(name: str) -> settings.StudyConfig:
     ),
   }
   sampler = sampler_settings.SamplerConfig(
-    temperature=0.7, top_k=3, max_new_tokens=512, slots=256, prefill_batch=8
+    temperature=0.7, top_k=3, max_new_tokens=most, slots=256, prefill_batch=8
   )
   return settings.StudyConfig(
     title=f'{name}: Gemma 2 9B or 27B?',
     models=models,
     setups={
-      f'{model}_{budget}': _paper_setup(model, title, budget)
+      f'{model}_{budget}': _paper_setup(model, title, budget, length)
       for model, title in (
         ('student', 'Knowledge distillation'),
         ('wc', 'Self-improvement'),
@@ -132,7 +139,9 @@ def _paper(name: str) -> settings.StudyConfig:
   )
 
 
-def _paper_setup(model: str, title: str, budget: str) -> settings.Setup:
+def _paper_setup(
+  model: str, title: str, budget: str, length: int
+) -> settings.Setup:
   """Returns a setup with the batch, steps and rates that the paper has."""
   batch, steps = {
     ('student', 'low'): (8, 2400),
@@ -151,7 +160,7 @@ def _paper_setup(model: str, title: str, budget: str) -> settings.Setup:
     sft=sft_settings.SftConfig(
       steps=steps,
       batch_size=batch,
-      max_length=1024,
+      max_length=length,
       checkpoints=10,
       learning_rates=(1e-7, 5e-7, 1e-6),
       remat='full',

@@ -253,12 +253,14 @@ def currencies(study, tables: Tables) -> list[dict[str, Any]]:
   for model, table in tables.items():
     cost = _sampling_cost(study, model)
     count = int(table.rows_Q.sum())
-    # The paper takes both models' samples to be of one length.
-    costs['params'][model] = budget.flops_per_token(study.models[model])
-    costs['flops'][model] = cost['flops'] / count
     # Truncated samples are paid for as far as they were drawn.
     costs['tokens'][model] = cost['decode_tokens'] / count
-    costs['chip_seconds'][model] = cost['chip_seconds'] / count
+    architecture = study.models[model]
+    if architecture is not None:
+      # The paper takes both models' samples to be of one length.
+      costs['params'][model] = budget.flops_per_token(architecture)
+      costs['flops'][model] = cost['flops'] / count
+      costs['chip_seconds'][model] = cost['chip_seconds'] / count
     usd = _sampling_usd(study, model)
     if usd is not None:
       costs['usd'][model] = usd / count

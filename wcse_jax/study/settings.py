@@ -26,7 +26,16 @@ class Model:
 
   Attributes:
     checkpoint: whatever `checkpoints.load` takes; or `student:KEY`, a student
-      of this study (`Run.key`), to sample from or to train further.
+      of this study (`Run.key`), to sample from or to train further; empty where
+      `server` is set.
+    server: URL of an OpenAI-compatible server whose model it is, as
+      `http://localhost:8000/v1`; it can be sampled, not trained.
+    model: the server's name of it.
+    key_variable: as in `sampler.inputs.SampleConfig`, as the next four.
+    concurrency: requests under way at a time.
+    retries: of a request that failed in a way that may pass.
+    timeout: seconds that the server may be silent for.
+    send_seed: whether each request tells the server a seed of its own.
     label: what the report calls it; empty: its name in the study.
     architecture: name of a published model, for a dry run where the checkpoint
       is not at hand; empty: it is read from the checkpoint.
@@ -38,7 +47,14 @@ class Model:
     chat: as in `sampler.inputs.SampleConfig`.
   """
 
-  checkpoint: str
+  checkpoint: str = ''
+  server: str = ''
+  model: str = ''
+  key_variable: str = 'OPENAI_API_KEY'
+  concurrency: int = 8
+  retries: int = 5
+  timeout: float = 120.0
+  send_seed: bool = True
   label: str = ''
   architecture: str = ''
   cost: float = 0.0
@@ -153,12 +169,15 @@ class Expected:
     prompt_tokens: of the prompt behind what all prompts share, on average; 0:
       counted, or a quarter of the characters where no tokenizer is at hand.
     right: share of samples that are right, for training by epochs.
+    tokenizer: checkpoint whose tokenizer counts for models that are not at
+      hand; empty: none.
   """
 
   output_tokens: float = 0.0
   spread: float = 0.5
   prompt_tokens: float = 0.0
   right: float = 0.5
+  tokenizer: str = ''
 
 
 def pair_of_models() -> dict[str, Model]:
@@ -315,6 +334,12 @@ class StudyConfig:
           )
     for name in PAIR:
       _known('models', (name,), self.models, 'the pair')
+    for name, model in self.models.items():
+      if bool(model.checkpoint) == bool(model.server):
+        raise errors.InputError(
+          f'models.{name}: wanted a checkpoint or a server; got '
+          + ('both.' if model.server else 'neither.')
+        )
     if self.currency not in CURRENCIES:
       raise errors.InputError(
         f'currency: wanted one of {", ".join(CURRENCIES)}; got '
@@ -364,6 +389,11 @@ class StudyConfig:
     for name, setup in self.setups.items():
       where = f'setups.{name}'
       _known(f'{where}.model', (setup.model,), self.models)
+      if setup.arms and self.models[setup.model].server:
+        raise errors.InputError(
+          f'{where}.model: wanted a model of a checkpoint, to be trained; '
+          f'{setup.model} is behind a server.'
+        )
       _known(f'{where}.arms', setup.arms, self.arms)
       _known(f'{where}.budgets', setup.budgets, self.budgets)
       _known(f'{where}.primary', setup.primary, self.arms)

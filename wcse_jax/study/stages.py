@@ -192,6 +192,8 @@ class Stages:
   def _decoding(self, name: str, samples: int) -> float:
     length = self.study.config.sft.max_length // 3
     model = self.study.models[name]
+    if model is None:
+      return 0.0
     return samples * budget.forward_flops(model, length, length)
 
   def _evaluation(self, name: str) -> float:
