@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from wcse_jax import arms, errors, selection, storage
+from wcse_jax import arms, errors, exports, selection, storage
 from wcse_jax.study import design, run, settings, stages
 
 
@@ -277,6 +277,47 @@ def test_an_arm_takes_the_right_samples_of_its_pool_only(finished):
     assert counts[role] == part.right_M.sum()
   assert counts['wc_number_matched'] < counts['wc']
   assert len(arms.human(s.problems, s.task)) == 24
+
+
+def test_an_arm_without_data_ends_the_study_before_any_student(
+  finished, tmp_path
+):
+  """Of one problem that nobody solved nothing is trained on."""
+  workdir, _ = finished
+  graded = stages.Stages(design.Study(small(), workdir)).graded('wc')
+  s = design.Study(small(), workdir)
+  first = s.pool('wc', 'high', 0)
+  right_Q = graded.table.restrict(first.start, len(first)).right_Q
+  unsolved = [p for p, n in zip(s.problems, right_Q, strict=True) if not n]
+  assert unsolved
+  s.trained = unsolved[:1]
+  s.workdir = str(tmp_path)
+  staged = stages.Stages(s)
+  staged._graded = {'wc': graded}
+  with pytest.raises(
+    errors.InputError, match=r'arms\.wc: budget high, replicate 0: none of'
+  ) as caught:
+    staged.data('high', 'wc')
+  assert '\n' not in str(caught.value)
+  assert not (tmp_path / 'data').exists()
+
+
+def test_training_sets_are_exported(finished):
+  workdir, results = finished
+  found = {row['arm']: row for row in results['exports']}
+  assert set(found) == {'wc', 'se', 'wc_number_matched'}
+  counts = {row['arm']: row['counts'] for row in results['selection']}
+  for arm, row in found.items():
+    folder = storage.join(workdir, row['folder'])
+    assert exports.whole(folder)
+    lines = storage.read_text(storage.join(folder, 'train.jsonl'))
+    rows = [json.loads(line) for line in lines.splitlines()]
+    assert len(rows) == row['rows'] == counts[arm]['chosen']
+    trained = storage.join(workdir, 'students/student', f'high-{arm}', 'r0')
+    data = storage.read_text(storage.join(trained, 'train.jsonl'))
+    assert [(r['prompt'], r['completion']) for r in rows] == [
+      (r['prompt'], r['completion']) for r in map(json.loads, data.splitlines())
+    ]
 
 
 @pytest.mark.slow
