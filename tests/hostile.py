@@ -60,7 +60,7 @@ TEXTS = [
   '![x](https://example.org/x.png "x")',
   '[a]: https://example.org',
   '<https://example.org>',
-  'https://example.org and www.example.org, a@example.org',
+  'see https://example.org and www.example.org, a@example.org',
   '| a | b |\n|---|---|\n| 1 | 2 |',
   'a | b `c | d` \\| e',
   '```\n# not a heading\n```',

@@ -14,8 +14,18 @@ from collections.abc import Iterable, Sequence
 _MOST = 300
 # What begins a construct inside a line.
 _SIGNS = re.compile(r'([\\`*_\[\]<>#|~&$!])')
+# Where an address would become a link, or a name a mention: a joiner, which is
+# not seen, keeps its parts apart.
+_ADDRESS = re.compile(
+  r'(?<=:)(?=//)|(?<=www)(?=\.)|(?<=mailto:)|(?<=xmpp:)'
+  r'|(?<=[^\w]@)(?=\w)|(?<=^@)(?=\w)|(?<=@)(?=[\w-]+\.\w)',
+  re.IGNORECASE,
+)
+_JOINER = '\u2060'
 # What begins a list or underlines a heading, at the beginning of a line.
-_START = re.compile(r'^(\d*)([-+=.)])')
+_START = re.compile(r'^(\d*)([-+=.)])(?=\s|$|[-=])')
+# A bar, escaped or not.
+_BAR = re.compile(r'\\?\|')
 # Controls, marks of direction, halves of pairs, and other ends of lines.
 _UNSEEN = frozenset({'Cc', 'Cf', 'Cs', 'Zl', 'Zp'})
 
@@ -36,10 +46,20 @@ def code(text: str) -> str:
   return f'`{shown}`' if shown.strip() else '(nothing)'
 
 
-def escaped(text: str) -> str:
-  """Returns one line as it is read, its signs escaped."""
-  shown = ''.join(c if c.isprintable() else ' ' for c in text[: 4 * _MOST])
-  shown = _SIGNS.sub(r'\\\1', ' '.join(shown.split())[:_MOST])
+def escaped(text: str, *, most: int = _MOST) -> str:
+  """Returns one line as it is read, its signs escaped.
+
+  It becomes no link either, where it holds an address.
+
+  Args:
+    text: anybody's.
+    most: characters that are kept.
+  """
+  shown = ''.join(c if c.isprintable() else ' ' for c in text[: 4 * most])
+  shown = ' '.join(shown.split())[:most]
+  shown = _JOINER.join(
+    _SIGNS.sub(r'\\\1', part) for part in _ADDRESS.split(shown)
+  )
   return _START.sub(r'\1\\\2', shown)
 
 
@@ -73,8 +93,7 @@ def table(
   lines += [list(row) for row in rows]
   # A bar ends a cell even in inline code, and not all readers know its escape.
   return [
-    f'| {" | ".join(cell.replace("|", "¦") for cell in line)} |'
-    for line in lines
+    f'| {" | ".join(_BAR.sub("¦", cell) for cell in line)} |' for line in lines
   ]
 
 

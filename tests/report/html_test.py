@@ -151,6 +151,7 @@ def test_page_is_well_formed_and_loads_nothing(results):
     for chart in re.findall(r'id="([a-z0-9-]+)-title"', source)
     for kind in ('svg', 'csv')
   }
+  files |= {'summary.md'}
   assert set(hrefs) - files <= {f'#{one}' for one in ids}
   assert files <= set(hrefs)
   assert len(ids) == len(set(ids))

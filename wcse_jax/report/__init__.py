@@ -14,6 +14,7 @@ planned   what a pilot foretold
 ratios    outcome over cost ratios
 costs     what the study cost, part by part
 appendix  examples, notes, prompts, provenance
+brief     the study in short, as Markdown
 names     what arms, roles and budgets are called
 figures   the charts: curves, rows, bars
 charts    a chart with its numbers: on the page, as SVG, as CSV

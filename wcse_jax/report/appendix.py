@@ -67,6 +67,12 @@ def origin(results: names.Results) -> markup.Html:
     markup.details('Configuration', markup.facts(_flat(config)))
     if config
     else markup.absent('Configuration'),
+    markup.tag(
+      'p',
+      markup.tag(
+        'a', 'The answer and the key tables as Markdown', href='summary.md'
+      ),
+    ),
   )
 
 

@@ -6,6 +6,34 @@ from typing import Any
 from wcse_jax.report import markup, names, text
 
 
+def rows(
+  found: Sequence[Mapping[str, Any]], labels: Mapping[str, str]
+) -> tuple[list[str], list[list[str]]]:
+  """Returns heads and rows of differences, as text.
+
+  Args:
+    found: as in `results.json`.
+    labels: arm -> what it is called.
+  """
+  found = [c for c in found if c]
+  tested = any(text.known(c.get('p')) for c in found)
+  cells = []
+  for c in found:
+    a, b = (labels.get(c[side], str(c[side])) for side in ('a', 'b'))
+    cells.append(
+      [
+        f'{a} − {b}',
+        str(c.get('metric')),
+        text.estimate(c.get('difference'), 'points'),
+        *((text.chance(c.get('p')), _adjusted(c)) if tested else ()),
+        str(c.get('reading') or text.reading(c.get('difference'), a, b)),
+      ]
+    )
+  heads = ['Difference', 'Measure', 'Points']
+  heads += ['p', 'p, adjusted'] if tested else []
+  return [*heads, 'Reading'], cells
+
+
 def table(
   found: Sequence[Mapping[str, Any]], labels: Mapping[str, str]
 ) -> markup.Html | None:
@@ -15,33 +43,20 @@ def table(
     found: as in `results.json`.
     labels: arm -> what it is called.
   """
-  if not found:
+  found = [c for c in found if c]
+  heads, cells = rows(found, labels)
+  if not cells:
     return None
-  tested = any(text.known(c.get('p')) for c in found)
-  rows = []
-  for c in found:
-    a, b = (labels.get(c[side], str(c[side])) for side in ('a', 'b'))
-    rows.append(
-      [
-        markup.join(
-          f'{a} − {b}',
-          markup.tag('span', 'main comparison', class_='interval')
-          if names.primary(c)
-          else None,
-        ),
-        c.get('metric'),
-        markup.estimate(c.get('difference'), 'points'),
-        *((text.chance(c.get('p')), _adjusted(c)) if tested else ()),
-        c.get('reading') or text.reading(c.get('difference'), a, b),
-      ]
-    )
-  heads = ['Difference', 'Measure', 'Points']
-  heads += ['p', 'p, adjusted'] if tested else []
+  for c, row in zip(found, cells, strict=True):
+    if names.primary(c):
+      below = markup.tag('span', 'main comparison', class_='interval')
+      row[0] = markup.join(row[0], below)
+    row[2] = markup.estimate(c.get('difference'), 'points')
   return markup.table(
-    [*heads, 'Reading'],
-    rows,
+    heads,
+    cells,
     label='Differences between arms',
-    numeric=range(2, len(heads)),
+    numeric=range(2, len(heads) - 1),
     marked=[at for at, c in enumerate(found) if names.primary(c)],
   )
 

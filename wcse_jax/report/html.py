@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from wcse_jax import storage
 from wcse_jax.report import (
   appendix,
+  brief,
   charts,
   chosen,
   costs,
@@ -55,13 +56,15 @@ def render(results: names.Results) -> str:
 
 
 def write(results: names.Results, folder: str) -> None:
-  """Publishes the page as `folder/index.html`, and the files of its charts.
+  """Publishes the page as `folder/index.html`, and beside it `summary.md` and
+  the files of the charts.
 
   Raises:
     OSError: if they cannot be written.
   """
   body = _body(results)
   charts.publish(body.charts, folder)
+  storage.publish(storage.join(folder, 'summary.md'), brief.render(results))
   storage.publish(storage.join(folder, 'index.html'), _document(results, body))
 
 
@@ -71,7 +74,7 @@ def _body(results: names.Results) -> markup.Html:
     'body',
     markup.tag(
       'header',
-      markup.tag('h1', _title(results)),
+      markup.tag('h1', names.title(results)),
       summary.answer(results),
       markup.tag('nav', links, aria_label='Sections'),
     ),
@@ -85,13 +88,9 @@ def _body(results: names.Results) -> markup.Html:
   )
 
 
-def _title(results: names.Results) -> str:
-  return results.get('title') or 'Weaker and cheaper, or stronger and dearer?'
-
-
 def _document(results: names.Results, body: markup.Html) -> str:
   return markup.document(
-    _title(results), body, style.SHEET, policy(body.scripts)
+    names.title(results), body, style.SHEET, policy(body.scripts)
   )
 
 

@@ -26,6 +26,11 @@ _KINDS = {
 _FURTHER = ('m1', 'm2', 'm3', 'm4', 'm5', 'm6')
 
 
+def title(results: Results) -> str:
+  """Returns the title of a study's report."""
+  return results.get('title') or 'Weaker and cheaper, or stronger and dearer?'
+
+
 def further(results: Results) -> list[str]:
   """Returns the roles of models beyond WC, SE and the student."""
   return [role for role in results.get('models') or {} if role not in ROLES]

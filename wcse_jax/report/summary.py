@@ -5,22 +5,23 @@ from typing import Any
 from wcse_jax.report import figures, markup, names, plots, text
 
 
+# Currency -> how a cost in it is counted.
+PER = {
+  'params': 'rule of the paper: 2 x parameters, per token',
+  'flops': 'exact FLOPs with prompt and attention, per sample',
+  'tokens': 'drawn tokens, per sample, cut ones included',
+  'chip_seconds': 'measured chip-seconds, per sample',
+  'usd': 'US dollars, per sample',
+}
+
+
 def answer(results: names.Results) -> markup.Html:
   """Returns the answer, its details, and the differences behind it."""
   found = results.get('answer') or {}
   sentence = found.get('sentence')
-  parts: list[markup.Child] = []
-  if results.get('status') != 'finished':
-    parts.append(
-      markup.tag(
-        'p',
-        'This study is unfinished. Parts that have not run yet say so.',
-        class_='banner',
-      )
-    )
-  underpowered = (results.get('training') or {}).get('underpowered')
-  if underpowered:
-    parts.append(markup.tag('p', underpowered, class_='banner'))
+  parts: list[markup.Child] = [
+    markup.tag('p', words, class_='banner') for words in banners(results)
+  ]
   parts.append(
     markup.tag('p', sentence, class_='answer')
     if sentence
@@ -76,6 +77,17 @@ def answer(results: names.Results) -> markup.Html:
     )
   )
   return markup.join(parts)
+
+
+def banners(results: names.Results) -> list[str]:
+  """Returns what a reader must know before the answer."""
+  found = []
+  if results.get('status') != 'finished':
+    found.append(
+      'This study is unfinished. Parts that have not run yet say so.'
+    )
+  underpowered = (results.get('training') or {}).get('underpowered')
+  return [*found, underpowered] if underpowered else found
 
 
 def compared(results: names.Results) -> markup.Html:
@@ -161,19 +173,12 @@ def _currencies(
   budgets: list[dict[str, Any]],
 ) -> markup.Html:
   """Returns what a sample costs in each currency, and the counts that match."""
-  per = {
-    'params': 'rule of the paper: 2 x parameters, per token',
-    'flops': 'exact FLOPs with prompt and attention, per sample',
-    'tokens': 'drawn tokens, per sample, cut ones included',
-    'chip_seconds': 'measured chip-seconds, per sample',
-    'usd': 'US dollars, per sample',
-  }
   roles = ['se', 'wc', *names.further(results)]
   roles = [role for role in roles if any(role in row for row in rows)]
   table = [
     [
-      per.get(row['currency'], row['currency']),
-      *(_cost(row.get(role), row['currency']) for role in roles),
+      PER.get(row.get('currency'), row.get('currency')),
+      *(cost(row.get(role), row.get('currency')) for role in roles),
       text.number(row.get('ratio')),
       *(_count(row, b['name']) for b in budgets),
     ]
@@ -219,7 +224,8 @@ def _count(row: dict[str, Any], budget: str) -> str:
   return f'{text.count(count)} ({exact:.2f})'
 
 
-def _cost(value: float | None, currency: str) -> str:
+def cost(value: float | None, currency: str | None) -> str:
+  """Returns the cost of a sample in a currency."""
   if currency in ('params', 'flops'):
     return text.scaled(value, 'FLOP')
   return 'unknown' if value is None else f'{value:.3g}'

@@ -72,6 +72,14 @@ def metrics(
   return {name: own for name, own in found.items() if own}
 
 
+def title(results: names.Results, setup: Mapping[str, Any]) -> str:
+  """Returns a setup's name, with its budget where there are several."""
+  named = str(setup.get('title') or setup['setup'])
+  if len(_budgets(results['training'])) > 1:
+    named = f'{named}, {setup.get("budget")} budget'
+  return named
+
+
 def bare(metric: Any) -> str:
   """Returns a measure's name without the set that it is of."""
   match = _METRIC.fullmatch(str(metric))
@@ -119,9 +127,7 @@ def _setup(
 ) -> markup.Html:
   arms = [arm for arm in setup.get('arms') or [] if arm]
   untuned = setup.get('untuned') or {}
-  title = str(setup.get('title') or setup['setup'])
-  if len(_budgets(results['training'])) > 1:
-    title = f'{title}, {setup.get("budget")} budget'
+  named = title(results, setup)
   transfer = [one for one in results['training'].get('transfer') or [] if one]
   sets = metrics(setup, transfer)
   about = {str(one.get('name')): one for one in transfer}
@@ -147,7 +153,7 @@ def _setup(
         markup.tag(
           'div',
           [
-            _arm_chart(results, f'arms-{number}-{at}', key, title, setup)
+            _arm_chart(results, f'arms-{number}-{at}', key, named, setup)
             for key in keys
           ],
           class_='grid',
@@ -162,11 +168,11 @@ def _setup(
         ),
         _arm_table(results, arms, untuned, keys)
         if arms or untuned
-        else markup.absent(title),
+        else markup.absent(named),
       ]
     )
   return markup.join(
-    markup.tag('h3', title),
+    markup.tag('h3', named),
     markup.tag('p', f'The student is {setup.get("model")}.', class_='lead'),
     parts,
     _run_table(arms),
@@ -182,7 +188,7 @@ def _arm_chart(
   results: names.Results,
   name: str,
   metric: str,
-  title: str,
+  named: str,
   setup: dict[str, Any],
 ) -> markup.Html | None:
   untuned = setup.get('untuned') or {}
@@ -208,7 +214,7 @@ def _arm_chart(
   rings = f' Rings: the {max(runs)} single runs.' if runs else ''
   return figures.rows(
     f'{name}-{bare(metric).replace("@", "-")}',
-    f'{metric}: {title}',
+    f'{metric}: {named}',
     f'Test problems solved. 95% intervals; '
     f'{text.problems(r.estimate for r in rows)} problems.{rings}',
     rows,
