@@ -11,6 +11,10 @@ replicated     intervals of students that were trained several times
 multiple       p-values of several questions
 power          how small a difference a study can find
 calibration    how often a study's own intervals hold the truth
+candidates     the intervals that were tried
+populations    made-up students whose true accuracy is known
+simulated_studies, simulated_data
+               how often all these hold the truth
 table          graded samples as columns, from rows that pass once
 quantity       every measure as two numbers of each problem
 measure        all of them from one table

@@ -1,8 +1,8 @@
 """Intervals that were tried for students and for data, and what was chosen.
 
 Each takes many studies at once and returns (low, high) of each.  Only
-`metrics.simulated_studies` uses them: a study's intervals are those of
-`metrics.replicated` and `metrics.intervals`.
+`metrics.simulated_studies` and `metrics.simulated_data` use them: a study's own
+intervals are those of `metrics.replicated` and `metrics.intervals`.
 
 Letters: Y studies, D resamples, R replicates, Q problems.
 
@@ -11,7 +11,10 @@ Introduction to the Bootstrap, chapters 12 (bootstrap-t) and 14 (BCa);
 Satterthwaite 1946; Welch 1947; Hillis 2007.
 """
 
+import functools
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,34 +30,44 @@ _TAIL = intervals.TAILS[1]
 _DRAWS = 1000
 
 
-def of_students(arms: Sequence[npt.NDArray]) -> dict[str, Bounds]:
+def of_students(
+  arms: Sequence[npt.NDArray], *, resample: bool = True
+) -> dict[str, Bounds]:
   """Returns intervals of the mean of the first arm less that of the second.
+
+  Of one replicate there is but one.
 
   Args:
     arms: values_YRQ of each arm of a setup, with as many replicates each.
+    resample: whether to try those that resample, too.
   """
   a_YRQ, b_YRQ = arms[:2]
   whole = [replicated.moments(one) for one in arms]
   a, b = whole[:2]
-  two, all_ = replicated.runs(whole[:2]), replicated.runs(whole)
+  pools = [replicated.runs(whole[:count]) for count in range(2, len(arms) + 1)]
 
   def chosen(known: replicated.Runs) -> Bounds:
     found = replicated.difference_of(a, b, known)
     return found.low, found.high
 
-  return {
-    'two-way bootstrap': _two_way(a_YRQ - b_YRQ, 1.0),
-    'two-way bootstrap, runs stretched': _two_way(
-      a_YRQ - b_YRQ, np.sqrt(a.replicates / max(a.replicates - 1, 1))
-    ),
-    'two-way bootstrap-t': _studentised(a_YRQ, b_YRQ),
-    'ANOVA, Satterthwaite': _satterthwaite(a, b, two, cut=True),
-    'ANOVA, Hillis': _satterthwaite(a, b, two, cut=False),
+  if a.replicates < 2:
+    return {'chosen, over problems alone': chosen(pools[0])}
+  found = {
+    'ANOVA, Satterthwaite': _satterthwaite(a, b, pools[0], cut=True),
+    'ANOVA, Hillis': _satterthwaite(a, b, pools[0], cut=False),
     'chosen, paired by replicate': _paired(a_YRQ - b_YRQ, a, b),
     'chosen, arms apart (Welch)': _welch(a, b),
-    'chosen, two arms pooled': chosen(two),
-    f'chosen, {len(arms)} arms pooled': chosen(all_),
   }
+  for count, known in enumerate(pools, start=2):
+    found[f'chosen, {count} arms pooled'] = chosen(known)
+  if resample:
+    stretch = np.sqrt(a.replicates / (a.replicates - 1))
+    found |= {
+      'two-way bootstrap': _two_way(a_YRQ - b_YRQ, 1.0),
+      'two-way bootstrap, runs stretched': _two_way(a_YRQ - b_YRQ, stretch),
+      'two-way bootstrap-t': _studentised(a_YRQ, b_YRQ),
+    }
+  return found
 
 
 def _two_way(values_YRQ: npt.NDArray, stretch: float) -> Bounds:
@@ -217,6 +230,26 @@ def _accelerated(values_YQ: Array, means_DY: Array) -> Bounds:
   return found[0], found[1]
 
 
+def scored(ends_2Y: npt.ArrayLike, truth: float) -> dict[str, Any]:
+  """Returns how good the intervals are that (low, high) are of.
+
+  `coverage` is the share that holds the truth, `coverage_error` its standard
+  error, `width` the mean one, `apart` the share that leaves 0 out: false
+  alarms where the truth is 0.
+  """
+  low, high = np.asarray(ends_2Y)
+  # A truth that is an end is held, whatever rounding does.
+  held = float(np.mean((low <= truth + 1e-9) & (truth <= high + 1e-9)))
+  return {
+    'studies': len(low),
+    'coverage': held,
+    'coverage_error': math.sqrt(held * (1 - held) / len(low)),
+    'width': float(np.mean(high - low)),
+    'apart': float(np.mean((low > 0) | (high < 0))),
+  }
+
+
+@functools.lru_cache(maxsize=8)
 def _weights(items: int, seed: int = 0) -> Array:
   """Returns weights_DX of resamples, the same ones for every study."""
   random = np.random.default_rng([seed, items])

@@ -64,20 +64,26 @@ class Students:
       numbers = random.standard_normal((studies, *shape), dtype=np.float32)
       return numbers * np.float32(np.sqrt(max(variance, 0.0)))
 
-    problem_Y1Q = normal(self.across, 1, self.problems)
+    of_runs = [
+      correlation(mean, mean, mean**2 + deviation**2)
+      for mean, deviation in zip(self.accuracies, self.deviations, strict=True)
+    ]
+    # Runs and problems together cannot be more than all.
+    same = min(self.same, _MOST - max(of_runs))
+    across = min(self.across, same)
+    problem_Y1Q = normal(across, 1, self.problems)
     tied_YR1 = normal(self.tied, max(self.replicates), 1)
     found = []
-    for accuracy, deviation, replicates in zip(
-      self.accuracies, self.deviations, self.replicates, strict=True
+    for accuracy, of_run, replicates in zip(
+      self.accuracies, of_runs, self.replicates, strict=True
     ):
       limit = np.float32(special.ndtri(accuracy))
-      of_run = correlation(accuracy, accuracy, accuracy**2 + deviation**2)
       run_YR1 = normal(1 - self.tied - self.fixed, replicates, 1)
       run_YR1 += tied_YR1[:, :replicates] + normal(self.fixed, 1, 1)
       run_YR1 *= np.float32(np.sqrt(of_run))
       mean_YRQ = limit + problem_Y1Q + run_YR1
-      mean_YRQ += normal(self.same - self.across, 1, self.problems)
-      noise = max(1 - self.same - of_run, 1 - _MOST)
+      mean_YRQ += normal(same - across, 1, self.problems)
+      noise = 1 - same - of_run
       shape = (replicates, self.problems)
       if self.samples == 1:
         found.append((mean_YRQ + normal(noise, *shape) > 0).astype(np.float32))
