@@ -2,8 +2,9 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from wcse_jax.metrics import intervals
+from wcse_jax.metrics import intervals, shares
 
 
 def test_mean_has_the_width_of_the_normal_interval():
@@ -20,9 +21,53 @@ def test_covers_the_truth_about_95_times_of_100():
   random = np.random.default_rng(2)
   inside = 0
   for seed in range(200):
-    got = intervals.mean(random.random(60) < 0.4, draws=400, seed=seed)
-    inside += got['low'] <= 0.4 <= got['high']
+    # No shares: the percentile bootstrap.
+    values_Q = 3 * (random.random(60) < 0.4)
+    got = intervals.mean(values_Q, draws=400, seed=seed)
+    inside += got['low'] <= 1.2 <= got['high']
   assert 180 <= inside <= 199
+
+
+@pytest.mark.parametrize('truth', [0.4, 0.97])
+def test_shares_are_covered_near_the_ends_too(truth):
+  right_YQ = np.random.default_rng(2).random((500, 192)) < truth
+  found = [intervals.mean(right_Q) for right_Q in right_YQ]
+  held = np.mean([one['low'] <= truth <= one['high'] for one in found])
+  # The share's own error is 1 point.
+  assert 0.925 <= held <= 0.985
+  assert all(0 <= one['low'] <= one['value'] <= one['high'] for one in found)
+
+
+def test_a_mean_of_shares_is_wilsons_with_the_variance_over_problems():
+  values_Q = np.random.default_rng(3).random(80) ** 0.1
+  got = intervals.mean(values_Q)
+  t = stats.t.ppf(0.975, 79)
+  want = shares.bounds(values_Q.mean(), values_Q.var(ddof=1) / 80, t, 80)
+  assert (got['low'], got['high']) == pytest.approx(want)
+  # The same, as a ratio said to be a share.
+  again = intervals.ratio(values_Q, np.ones(80), share=True)
+  assert again == pytest.approx(got)
+
+
+@pytest.mark.parametrize('share', [0.0, 1.0])
+def test_a_share_of_none_or_all_is_not_certain(share):
+  got = intervals.mean(np.full(50, share))
+  assert got['value'] == share
+  assert 0.05 < got['high'] - got['low'] < 0.1
+
+
+def test_difference_is_students():
+  random = np.random.default_rng(12)
+  a_Q, b_Q = random.random(40), random.random(40)
+  got = intervals.difference(a_Q, b_Q)
+  want = stats.ttest_rel(a_Q, b_Q).confidence_interval(0.95)
+  assert (got['low'], got['high']) == pytest.approx((want.low, want.high))
+
+
+def test_models_that_are_alike_on_every_problem_are_not_certain():
+  got = intervals.difference(np.ones(100), np.ones(100))
+  assert got['value'] == 0.0
+  assert got['high'] == -got['low'] == pytest.approx(0.0198, abs=1e-4)
 
 
 def test_ratio_is_the_sum_over_the_sum():
@@ -86,7 +131,8 @@ def test_rows_of_part_of_the_problems():
 
 
 def test_blocks_do_not_change_the_result(monkeypatch):
-  values_Q = np.random.default_rng(5).random(50)
+  # No shares, whose interval needs no resampling.
+  values_Q = 2 * np.random.default_rng(5).random(50)
   whole = intervals.mean(values_Q)
   monkeypatch.setattr(intervals, '_BLOCK', 50 * 7)
   assert intervals.mean(values_Q) == whole

@@ -48,8 +48,6 @@ from wcse_jax.metrics import shares
 Array = npt.NDArray[np.float64]
 
 LEVEL = 0.05
-# What values on one problem may differ by and still be called equal.
-_EQUAL = 1e-12
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -180,7 +178,7 @@ def difference_of(a: Moments, b: Moments, known: Runs) -> Interval:
   each_Q = a.problem_Q - b.problem_Q
   variance, t = _variance(each_Q, 1 / a.replicates + 1 / b.replicates, known)
   # As if one problem of Q told the arms apart, where none does.
-  same = (np.ptp(each_Q, axis=-1) < _EQUAL) & (variance <= shares.ROUNDING)
+  same = variance <= shares.ROUNDING
   variance = np.where(same, 1 / each_Q.shape[-1] ** 2, variance)
   error, degrees = np.sqrt(variance), _degrees(t)
   value = each_Q.mean(axis=-1)
@@ -200,6 +198,9 @@ def _variance(each_Q: Array, weight: float, known: Runs) -> tuple[Array, Array]:
   of_problems = each_Q.var(axis=-1, ddof=1) / problems
   between = weight * known.between
   rest = np.maximum(of_problems - weight * known.noise, 0.0)
+  # Runs of few problems may all solve as many, though not the same ones.
+  none = between + rest <= shares.ROUNDING
+  rest = np.where(none, of_problems, rest)
   t = quantile(between, rest, max(known.degrees, 1), problems)
   return between + rest, t
 
