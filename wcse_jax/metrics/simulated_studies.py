@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from wcse_jax.metrics import candidates, populations, simulated_data
+from wcse_jax.metrics import candidates, populations, replicated, simulated_data
 
 
 Row = dict[str, Any]
@@ -163,6 +163,9 @@ def students(
 ) -> list[Row]:
   """Returns a row for each number of replicates.
 
+  Beside the intervals of a difference it has that of the first arm's accuracy,
+  the runs of all arms pooled (`accuracy_of_arm`).
+
   Args:
     one: the truth.
     studies: how many are made up.
@@ -170,9 +173,8 @@ def students(
     seed: of what is made up.
   """
   random = np.random.default_rng(seed)
-  ends: dict[int, dict[str, list]] = {
-    count: collections.defaultdict(list) for count in one.replicates
-  }
+  ends = {count: collections.defaultdict(list) for count in one.replicates}
+  own: dict[int, list] = {count: [] for count in one.replicates}
   done = 0
   while done < studies:
     more = resampled - done
@@ -181,11 +183,13 @@ def students(
       many = min(many, more)
     arms = one.students.draw(many, random)
     for count in one.replicates:
-      found = candidates.of_students(
-        [values_YRQ[:, :count] for values_YRQ in arms], resample=more > 0
-      )
+      some = [values_YRQ[:, :count] for values_YRQ in arms]
+      found = candidates.of_students(some, resample=more > 0)
       for name, bounds in found.items():
         ends[count][name].append(bounds)
+      whole = [replicated.moments(values_YRQ) for values_YRQ in some]
+      mean = replicated.mean_of(whole[0], replicated.runs(whole))
+      own[count].append((mean.low, mean.high))
     done += many
   return [
     {
@@ -196,6 +200,9 @@ def students(
         name: candidates.scored(np.concatenate(parts, axis=1), one.effect)
         for name, parts in ends[count].items()
       },
+      'accuracy_of_arm': candidates.scored(
+        np.concatenate(own[count], axis=1), one.students.accuracies[0]
+      ),
     }
     for count in one.replicates
   ]
@@ -221,12 +228,18 @@ def summary(rows: Sequence[Row]) -> list[Row]:
   for row, field in itertools.product(rows, fields):
     if field is not None and field not in row:
       continue
-    for method, one in row['intervals'].items():
+    own = row.get('accuracy_of_arm')
+    added = {} if own is None else {'accuracy of an arm': own}
+    for method, one in (row['intervals'] | added).items():
       groups[field, row.get(field), method].append((row, one))
   found = []
   for (field, value, method), cells in groups.items():
     held = np.array([one['coverage'] for _, one in cells])
-    alarms = [one['apart'] for row, one in cells if row.get('effect') == 0]
+    alarms = [
+      one['apart']
+      for row, one in cells
+      if row.get('effect') == 0 and method in row['intervals']
+    ]
     found.append(
       {
         'over': field or 'all',
