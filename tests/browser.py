@@ -284,7 +284,17 @@ class Page:
 
   def open(self, path: pathlib.Path) -> None:
     """Loads a file."""
-    self._loading(lambda: self.call('Page.navigate', url=path.as_uri()))
+    self.go(path.as_uri())
+
+  def go(self, url: str) -> None:
+    """Loads an address."""
+    self._loading(lambda: self.call('Page.navigate', url=url))
+
+  @property
+  def loads(self) -> int:
+    """How many pages were loaded so far."""
+    self._take()
+    return self._loads
 
   def reload(self) -> None:
     self._loading(lambda: self.call('Page.reload'))

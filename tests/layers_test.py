@@ -32,7 +32,7 @@ ROWS = (
   ('report',),
   ('audit',),
   ('study',),
-  ('proxies',),
+  ('proxies', 'watch'),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
 # Never load jax, whoever imports them.
@@ -124,6 +124,8 @@ HOST = (
   'study.graph',
   'report.html',
   'report.auditpage',
+  'report.serving',
+  'report.following',
   'audit',
   'aot',
   'aot.slices',

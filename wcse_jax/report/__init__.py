@@ -14,6 +14,9 @@ planned   what a pilot foretold
 ratios    outcome over cost ratios
 costs     what the study cost, part by part
 appendix  examples, notes, prompts, provenance
+live      what a served page has besides
+following pages that follow a run folder
+serving   the server of the pages, for this machine alone
 brief     the study in short, as Markdown
 names     what arms, roles and budgets are called
 figures   the charts: curves, rows, bars

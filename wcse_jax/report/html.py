@@ -16,6 +16,7 @@ from wcse_jax.report import (
   costs,
   dial,
   evidence,
+  live,
   markup,
   names,
   planned,
@@ -55,26 +56,35 @@ def render(results: names.Results) -> str:
   return _document(results, _body(results))
 
 
-def write(results: names.Results, folder: str) -> None:
-  """Publishes the page as `folder/index.html`, and beside it `summary.md` and
-  the files of the charts.
+def write(
+  results: names.Results, folder: str, served: live.Live | None = None
+) -> None:
+  """Publishes the page, and beside it the files of its charts and a summary.
+
+  Args:
+    results: as in `render`.
+    folder: of `index.html`, `summary.md` and `figures/`.
+    served: what makes it follow a study that runs; None: it is static.
 
   Raises:
     OSError: if they cannot be written.
   """
-  body = _body(results)
+  body = _body(results, served)
   charts.publish(body.charts, folder)
   storage.publish(storage.join(folder, 'summary.md'), brief.render(results))
   storage.publish(storage.join(folder, 'index.html'), _document(results, body))
 
 
-def _body(results: names.Results) -> markup.Html:
+def _body(
+  results: names.Results, served: live.Live | None = None
+) -> markup.Html:
   links = [markup.tag('a', t, href=f'#{anchor}') for anchor, t, _ in _SECTIONS]
   return markup.tag(
     'body',
     markup.tag(
       'header',
       markup.tag('h1', names.title(results)),
+      served.banner() if served else None,
       summary.answer(results),
       markup.tag('nav', links, aria_label='Sections'),
     ),
@@ -95,7 +105,10 @@ def _document(results: names.Results, body: markup.Html) -> str:
 
 
 def policy(scripts: Sequence[str]) -> str:
-  """Returns the content security policy: the style sheet and these scripts."""
+  """Returns the content security policy: the style sheet and these scripts.
+
+  The one of a served page may ask its server.
+  """
   rules = [
     "default-src 'none'",
     f'style-src {markup.hashed(style.SHEET)}',
@@ -109,4 +122,6 @@ def policy(scripts: Sequence[str]) -> str:
       "require-trusted-types-for 'script'",
       "trusted-types 'none'",
     ]
+  if live.SCRIPT in scripts:
+    rules.append("connect-src 'self'")
   return '; '.join(rules)
