@@ -13,7 +13,8 @@ PACKAGE = pathlib.Path(__file__).parents[1] / 'wcse_jax'
 # Row by row, the lowest first; a module imports from its own row and below.
 ROWS = (
   ('errors', 'storage', 'prices', 'markdown'),
-  ('records', 'meter', 'processes', 'cli', 'server'),
+  ('records', 'meter', 'processes', 'cli'),
+  ('endpoint', 'crew', 'replies', 'server'),
   ('shardfiles', 'runlog', 'audits'),
   ('sharding', 'kernels', 'grading', 'machine'),
   ('chat', 'pieces'),
@@ -48,6 +49,9 @@ HOST = (
   'audits',
   'processes',
   'cli',
+  'endpoint',
+  'crew',
+  'replies',
   'server',
   'chat',
   'pieces',

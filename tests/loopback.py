@@ -6,17 +6,24 @@ import dataclasses
 import http.server
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
 @dataclasses.dataclass
 class Answer:
-  """What the server says: a status, a body, and headers."""
+  """What the server says: a status, a body, and headers.
+
+  Of the body, `cut` bytes are left out at the end, and the connection closed;
+  `drip` seconds are between any two bytes.
+  """
 
   status: int
   body: Any
   headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  cut: int = 0
+  drip: float = 0.0
 
 
 @dataclasses.dataclass
@@ -26,36 +33,43 @@ class Loopback:
   Attributes:
     url: where it begins.
     requests: bodies of all requests so far.
+    paths: where they went.
     keys: their Authorization headers.
     most: requests that were under way at once.
   """
 
   url: str
   requests: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+  paths: list[str] = dataclasses.field(default_factory=list)
   keys: list[str] = dataclasses.field(default_factory=list)
   most: int = 0
 
 
-def said(text: str | None, prompt: int = 7, completion: int = 3) -> Answer:
-  """Returns a chat completion."""
+def said(
+  text: Any,
+  prompt: Any = 7,
+  completion: Any = 3,
+  finish: Any = 'stop',
+  chat: bool = True,
+) -> Answer:
+  """Returns a chat completion, or a completion."""
+  content = (
+    {'message': {'role': 'assistant', 'content': text}}
+    if chat
+    else {'text': text}
+  )
   return Answer(
     200,
     {
       'id': 'x',
-      'object': 'chat.completion',
+      'object': 'chat.completion' if chat else 'text_completion',
       'created': 0,
       'model': 'm',
-      'choices': [
-        {
-          'index': 0,
-          'finish_reason': 'stop',
-          'message': {'role': 'assistant', 'content': text},
-        }
-      ],
+      'choices': [{'index': 0, 'finish_reason': finish, **content}],
       'usage': {
         'prompt_tokens': prompt,
         'completion_tokens': completion,
-        'total_tokens': prompt + completion,
+        'total_tokens': 0,
       },
     },
   )
@@ -64,15 +78,12 @@ def said(text: str | None, prompt: int = 7, completion: int = 3) -> Answer:
 @contextlib.contextmanager
 def serving(
   rule: Callable[[str, collections.Counter], Answer | str],
-  *,
-  path: str = '/v1/chat/completions',
 ) -> Iterator[Loopback]:
-  """Runs a server.
+  """Runs a server of chats and of plain completions.
 
   Args:
-    rule: (what the user said, how often each text came before) -> an answer,
-      or the text of one.
-    path: any other is not found.
+    rule: (what the user said, or what is to be completed, how often each text
+      came before) -> an answer, or the text of one.
   """
   lock = threading.Lock()
   seen: collections.Counter = collections.Counter()
@@ -83,19 +94,21 @@ def serving(
       nonlocal under_way
       length = int(self.headers['Content-Length'])
       body = json.loads(self.rfile.read(length))
-      text = body['messages'][-1]['content']
+      chat = 'messages' in body
+      text = body['messages'][-1]['content'] if chat else body['prompt']
       with lock:
         under_way += 1
         server.most = max(server.most, under_way)
         server.requests.append(body)
+        server.paths.append(self.path)
         server.keys.append(self.headers.get('Authorization', ''))
         before = seen.copy()
         seen[text] += 1
       answer = rule(text, before)
-      if self.path != path:
+      if self.path != ('/v1/chat' if chat else '/v1') + '/completions':
         answer = Answer(404, {'error': {'message': 'no such path'}})
       if isinstance(answer, str):
-        answer = said(answer)
+        answer = said(answer, chat=chat)
       data = answer.body
       if not isinstance(data, bytes):
         data = json.dumps(data).encode()
@@ -109,7 +122,13 @@ def serving(
           self.send_header(name, value)
         self.send_header('Content-Length', str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        data = data[: len(data) - answer.cut]
+        if not answer.drip:
+          self.wfile.write(data)
+          return
+        for i in range(len(data)):
+          self.wfile.write(data[i : i + 1])
+          time.sleep(answer.drip)
 
     def log_message(self, *_) -> None:
       pass

@@ -1,5 +1,7 @@
 """The client, against a real server on this machine."""
 
+import dataclasses
+import json
 import logging
 import subprocess
 import sys
@@ -106,24 +108,147 @@ def test_a_server_that_breaks_later_can_be_gone_on_with():
       asked.complete(['b'])
 
 
+@pytest.fixture
+def quick(monkeypatch):
+  """Waits of the client are short."""
+  monkeypatch.setattr(servers, '_WAIT_S', 0.01)
+
+
 @pytest.mark.parametrize(
-  'body',
-  [b'{nonsense', b'', b'[]', b'{}', b'{"choices": []}', b'null', b'"x"'],
+  ('answer', 'got'),
+  [
+    (loopback.Answer(200, b'{nonsense'), 'no JSON: "{nonsense"'),
+    (loopback.Answer(200, b''), 'an empty body'),
+    (loopback.Answer(200, b'[]'), 'no list "choices" of a message'),
+    (
+      loopback.Answer(200, b'<html>', {'Content-Type': 'text/html'}),
+      'no JSON: "<html>"',
+    ),
+    (
+      loopback.Answer(200, b'x' * 2_000_000),
+      'a reply of more than 1089536 bytes',
+    ),
+    (
+      dataclasses.replace(loopback.said('x'), cut=9),
+      'a reply that broke off: RemoteProtocolError',
+    ),
+  ],
+  ids=['broken', 'empty', 'list', 'html', 'huge', 'cut'],
 )
-def test_another_reply_than_a_completion(body):
-  answer = loopback.Answer(200, body)
-  with loopback.serving(lambda *_: answer) as server:
-    with client(server.url) as asked:
-      with pytest.raises(errors.InputError, match='wanted a chat completion'):
+def test_what_is_no_reply_is_asked_for_again(answer, got, quick):
+  """As often as configured; then it is an error that names all."""
+
+  def rule(text, before):
+    return answer if text == 'a' or before[text] < 2 else 'at last'
+
+  with loopback.serving(rule) as server:
+    with client(server.url, max_tokens=500) as asked:
+      with pytest.raises(errors.InputError) as caught:
+        asked.complete(['a'])
+      assert len(server.requests) == 3
+      assert str(caught.value).startswith(
+        f"server: wanted a chat completion of 'm' from {server.url}; got {got}"
+      )
+      assert asked.complete(['b']) == ['at last']
+      # It has replied before: what goes wrong now may pass.
+      with pytest.raises(errors.Stopped, match='wanted a chat completion'):
         asked.complete(['a'])
 
 
-def test_html_instead_of_json():
-  answer = loopback.Answer(200, b'<html>', {'Content-Type': 'text/html'})
+def test_a_reply_that_drips_has_an_end(monkeypatch, quick):
+  """Though the server is never silent for long."""
+  monkeypatch.setattr(servers, '_DRIP', 2)
+  answer = dataclasses.replace(loopback.said('x'), drip=0.02)
   with loopback.serving(lambda *_: answer) as server:
-    with client(server.url) as asked:
-      with pytest.raises(errors.InputError, match='wanted a chat completion'):
+    with client(server.url, timeout=0.1, retries=1) as asked:
+      with pytest.raises(
+        errors.InputError, match=r'no end of a reply in 0\.2 s'
+      ):
         asked.complete(['a'])
+
+
+def test_texts_to_complete_with_all_that_may_be_sent():
+  with (
+    loopback.serving(lambda text, _: f'{text}!') as server,
+    client(
+      server.url, chat=False, stop=['\nQ:'], extra={'top_k': 3}, max_tokens=9
+    ) as asked,
+  ):
+    requests = [servers.Request('a', seed=5), servers.Request('b')]
+    kept = {}
+    found = dict(asked.ask(requests, kept.__setitem__))
+  assert found == kept
+  assert [found[i].text for i in (0, 1)] == ['a!', 'b!']
+  assert found[0].prompt_tokens == 7
+  assert set(server.paths) == {'/v1/completions'}
+  common = {
+    'model': 'm',
+    'max_tokens': 9,
+    'temperature': 0.0,
+    'top_p': 1.0,
+    'stop': ['\nQ:'],
+    'top_k': 3,
+  }
+  assert sorted(server.requests, key=lambda r: r['prompt']) == [
+    {**common, 'prompt': 'a', 'seed': 5},
+    {**common, 'prompt': 'b'},
+  ]
+
+
+def test_a_server_that_refuses_stop_strings_is_not_sent_any():
+  refusal = {'message': "Unsupported parameter: 'stop'", 'param': 'stop'}
+
+  def rule(*_):
+    if 'stop' in server.requests[-1]:
+      return loopback.Answer(400, {'error': refusal})
+    return 'x'
+
+  with loopback.serving(rule) as server:
+    with client(server.url, concurrency=1, stop=['Q:']) as asked:
+      assert asked.complete(['a', 'b']) == ['x', 'x']
+  assert ['stop' in r for r in server.requests] == [True, False, False]
+
+
+def test_what_is_under_way_at_an_error_is_kept():
+  def rule(text, _):
+    if text == 'refused':
+      return loopback.Answer(403, {'error': {'message': 'no'}})
+    time.sleep(0.3)
+    return text
+
+  kept = {}
+  with loopback.serving(rule) as server, client(server.url) as asked:
+    texts = ['slow', 'refused', *'abcdefgh']
+    came = asked.ask([*map(servers.Request, texts)], kept.__setitem__)
+    with pytest.raises(errors.InputError, match='403: no'):
+      list(came)
+  # All that was begun, and nothing is begun any more.
+  assert len(kept) == len(server.requests) - 1 < len(texts) - 1
+  assert kept[0].text == 'slow'
+
+
+def test_what_is_under_way_when_it_is_left_is_kept():
+  def rule(text, _):
+    time.sleep(0 if text == 'quick' else 0.3)
+    return text
+
+  kept = {}
+  with loopback.serving(rule) as server, client(server.url) as asked:
+    came = asked.ask(
+      [*map(servers.Request, ['quick', *'abcdefghijkl'])], kept.__setitem__
+    )
+    next(came)
+    came.close()
+  assert 8 <= len(kept) == len(server.requests) <= 9
+
+
+def test_what_cannot_be_kept_is_an_error():
+  def keep(i, reply):
+    raise OSError('disk full')
+
+  with loopback.serving(lambda *_: 'x') as server, client(server.url) as asked:
+    with pytest.raises(OSError, match='disk full'):
+      list(asked.ask([servers.Request('a')], keep))
 
 
 def test_a_model_that_says_nothing():
@@ -208,23 +333,33 @@ def test_the_key_is_sent_and_seen_nowhere(monkeypatch, capfd, caplog):
   caplog.set_level(logging.DEBUG)
 
   def rule(text, _):
+    if text == 'rubbish':
+      body = json.dumps({'choices': [], 'x' * 40 + KEY: KEY})
+      return loopback.Answer(200, body.encode())
+    if text == 'html':
+      return loopback.Answer(200, b'x' * 50 + KEY.encode())
     if text == 'refuse':
       message = f'Incorrect API key provided: {KEY}. ' + 'x' * 300
       return loopback.Answer(401, {'error': {'message': message}})
     return f'your key is {KEY}'
 
   with loopback.serving(rule) as server:
-    with client(server.url, key_variable='OTHER_KEY') as asked:
+    with client(server.url, key_variable='OTHER_KEY', retries=0) as asked:
       assert asked.complete(['tell']) == ['your key is [key]']
       with pytest.raises(errors.InputError) as caught:
         asked.complete(['refuse'])
       shown = [repr(asked), str(asked), str(caught.value), repr(caught.value)]
-  assert server.keys == [f'Bearer {KEY}'] * 2
+      for text in ('rubbish', 'html'):
+        with pytest.raises(errors.Stopped) as other:
+          asked.complete([text])
+        shown += [str(other.value), repr(other.value.__context__)]
+  assert server.keys == [f'Bearer {KEY}'] * 4
   shown += [*capfd.readouterr(), caplog.text]
   shown.append(repr(caught.value.__cause__))
   assert '[key]' in shown[2]
   assert not any(KEY in text for text in shown)
-  assert not any(KEY[3:] in text for text in shown)
+  # Nor a part of it.
+  assert not any(KEY[3:] in text or KEY[:5] in text for text in shown)
 
 
 def test_a_key_that_no_header_can_hold(monkeypatch):
@@ -266,11 +401,13 @@ def test_urls_that_are_refused(url, hidden):
     {'retries': -1},
     {'timeout': 0},
     {'max_tokens': 0},
+    {'key_variable': 'sk-one-of-mine'},
   ],
 )
 def test_arguments_that_are_refused(arguments):
-  with pytest.raises(errors.InputError, match=next(iter(arguments))):
+  with pytest.raises(errors.InputError, match=next(iter(arguments))) as caught:
     client('http://localhost/v1', **arguments)
+  assert 'sk-one' not in str(caught.value)
   with pytest.raises(errors.InputError, match='model: wanted'):
     servers.Server('http://localhost/v1', '')
 

@@ -16,6 +16,7 @@ from typing import Any
 from wcse_jax import (
   checkpoints,
   completions,
+  endpoint,
   errors,
   judgements,
   meter,
@@ -107,7 +108,7 @@ class JudgeConfig:
         + ('both.' if self.server else 'neither.')
       )
     if self.server:
-      servers.check_url(self.server)
+      endpoint.check_url(self.server)
     if bool(self.server) != bool(self.model):
       raise errors.InputError(
         'model: wanted the name of a model of the server, and none for a '

@@ -1,21 +1,46 @@
 """A language model behind an OpenAI-compatible server.
 
-Texts go out as chats of one message, several at a time; what a busy server
-refuses is asked again by the package `openai` itself, which waits as long as
-the server says (up to two minutes).
+Texts go out one a request, as chats of one message or to be completed, several
+at a time.  What a busy server refuses is asked again by the package `openai`
+itself, which waits as long as the server says (up to two minutes); what is no
+reply, or breaks off, is asked again here.
 """
 
+import contextlib
+import dataclasses
 import os
-import queue
 import threading
-import urllib.parse
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from wcse_jax import errors
+from wcse_jax import crew, endpoint, errors, replies
 
 
 _INSTALL = 'pip install wcse_jax[api]'
+# Waits before a request is made again: the first one doubles up to the last.
+_WAIT_S, _LONGEST_WAIT_S = 0.5, 8.0
+# A reply that drips may take this many times the silence that is allowed.
+_DRIP = 10
+# Bytes of a reply at most: a token is 128 characters at the longest, and each
+# may be escaped.
+_BYTES, _BYTES_A_TOKEN = 1 << 16, 1 << 11
+# What is under way when a run is stopped has so long to be kept; the process
+# ends after 8 seconds.
+_GRACE_S = 6.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """One text that is asked for.
+
+  Attributes:
+    text: what the user says, or what is to be completed.
+    seed: of its draws; None: as the server's.
+  """
+
+  text: str
+  seed: int | None = None
 
 
 class Server:
@@ -38,10 +63,13 @@ class Server:
     concurrency: int = 8,
     retries: int = 5,
     timeout: float = 120.0,
+    chat: bool = True,
     temperature: float = 0.0,
     top_p: float = 1.0,
     max_tokens: int = 512,
+    stop: Sequence[str] = (),
     seed: int | None = None,
+    extra: Mapping[str, Any] | None = None,
   ):
     """Connects to nothing yet.
 
@@ -54,30 +82,22 @@ class Server:
       concurrency: requests under way at a time.
       retries: of a request that failed in a way that may pass.
       timeout: seconds that the server may be silent for.
+      chat: whether texts are what a user says, else what is to be completed.
       temperature: of the draws; 0 takes the most probable token.
       top_p: probability mass kept, in (0, 1].
       max_tokens: tokens of a reply at most.
+      stop: strings that end a text; a server that refuses them is not sent any.
       seed: of the draws, for servers that know one; None to send none.
+      extra: fields of a request that are not OpenAI's.
 
     Raises:
       InputError: if an argument does not fit, or `openai` is not installed.
     """
-    check_url(url)
-    if not model:
+    endpoint.check(url, model, key_variable, concurrency, retries, timeout)
+    if max_tokens < 1:
       raise errors.InputError(
-        'model: wanted the name of a model of the server; got nothing.'
+        f'max_tokens: wanted a count >= 1; got {max_tokens}.'
       )
-    for name, value, least in (
-      ('concurrency', concurrency, 1),
-      ('retries', retries, 0),
-      ('max_tokens', max_tokens, 1),
-    ):
-      if value < least:
-        raise errors.InputError(
-          f'{name}: wanted a count >= {least}; got {value}.'
-        )
-    if not timeout > 0:
-      raise errors.InputError(f'timeout: wanted seconds > 0; got {timeout}.')
     try:
       import openai
     except ImportError:
@@ -91,13 +111,17 @@ class Server:
     self.completion_tokens = 0
     self.requests = 0
     self._concurrency = concurrency
+    self._retries = retries
+    self._timeout = timeout
+    self._chat = chat
     self._openai = openai
     self._draws: dict[str, Any] = {'temperature': temperature, 'top_p': top_p}
-    if seed is not None:
-      self._draws['seed'] = seed
+    self._seed = seed
+    self._extra = dict(extra or {})
     self._max_tokens = max_tokens
-    # How the server calls the limit: newer models refuse the older name.
+    # What servers may know by another name, or refuse.
     self._limit = 'max_tokens'
+    self._stop = list(stop)
     key = os.environ.get(key_variable, '').strip() if key_variable else ''
     if not (key.isascii() and key.isprintable()):
       raise errors.InputError(
@@ -147,94 +171,161 @@ class Server:
       an empty text where the model said nothing.
 
     Raises:
-      InputError: if the server cannot be reached, refuses a request, or
-        answers with something else than a chat completion.
-      Stopped: if it has replied before and then failed in a way that may pass.
+      InputError, Stopped: as `ask`.
     """
-    # Not an executor: its threads would be waited for when the run is stopped,
-    # for as long as a server that hangs may take.
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    came: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-    stop = threading.Event()
-    for i in range(len(texts)):
-      waiting.put(i)
-
-    def work() -> None:
-      while not stop.is_set():
-        try:
-          i = waiting.get_nowait()
-        except queue.Empty:
-          return
-        try:
-          came.put((i, self._one(texts[i])))
-        except BaseException as error:  # Raised again by who waits.
-          came.put((i, error))
-
-    for _ in range(min(self._concurrency, len(texts))):
-      threading.Thread(target=work, name='server-request', daemon=True).start()
     found: list[str | None] = [None] * len(texts)
-    try:
-      for done in range(1, len(texts) + 1):
-        i, reply = came.get()
-        if isinstance(reply, BaseException):
-          raise reply
-        found[i] = self._counted(reply)
+    with contextlib.closing(self.ask([*map(Request, texts)])) as came:
+      for done, (i, reply) in enumerate(came, 1):
+        found[i] = None if reply is None else reply.text
         each(done)
-    finally:
-      stop.set()
     return found
 
-  def _one(self, text: str) -> Any:
-    """Returns the completion of one text; None where it is too long."""
+  def ask(
+    self,
+    requests: Sequence[Request],
+    keep: Callable[[int, replies.Reply], object] | None = None,
+  ) -> Iterator[tuple[int, replies.Reply | None]]:
+    """Yields (number of the request, reply) as they come.
+
+    Close it where it is left before its end.
+
+    Args:
+      requests: what is asked, the first ones first.
+      keep: called with number and reply before they are yielded, by several
+        threads at once, which no signal interrupts.  Where it is given, what is
+        under way at an error or a stop is waited for and kept: as long as the
+        server may be silent, or for some seconds.
+
+    Yields:
+      None for a text that is longer than the model's context.
+
+    Raises:
+      InputError: if the server cannot be reached, refuses a request, or
+        answers with something else than a reply.
+      Stopped: if it has replied before and then failed in a way that may pass.
+    """
+
+    def one(i: int, stop: threading.Event) -> replies.Reply | None:
+      reply = self._one(requests[i], stop)
+      if reply is not None and keep is not None:
+        keep(i, reply)
+      return reply
+
+    with contextlib.closing(
+      crew.results(
+        one,
+        len(requests),
+        threads=self._concurrency,
+        after_error=self._timeout if keep else 0.0,
+        after_stop=_GRACE_S if keep else 0.0,
+      )
+    ) as came:
+      for i, reply in came:
+        self._count(reply)
+        yield i, reply
+
+  def _one(
+    self, request: Request, stop: threading.Event
+  ) -> replies.Reply | None:
+    """Returns the reply to a request; None where its text is too long."""
+    for attempt in range(self._retries + 1):
+      if attempt and stop.wait(
+        min(_WAIT_S * 2 ** (attempt - 1), _LONGEST_WAIT_S)
+      ):
+        break
+      try:
+        body = self._body(request)
+        if body is None:
+          return None
+        return replies.read(body, chat=self._chat, hide=self._hide)
+      except replies.NoReply as error:
+        failed = error
+    raise self._failed(failed, passes=True) from None
+
+  def _body(self, request: Request) -> bytes | None:
+    """Returns what the server answers; None where the text is too long."""
     known = self._openai
     while True:
-      limit = self._limit
+      limit, stop = self._limit, self._stop
       try:
-        found = self._client.chat.completions.create(
-          model=self.model,
-          messages=[{'role': 'user', 'content': text}],
-          **{limit: self._max_tokens},
-          **self._draws,
-        )
-        break
+        with self._send(request, limit, stop) as response:
+          return self._whole(response)
       except known.BadRequestError as error:
         if _too_long(error):
           return None
-        if limit != 'max_tokens' or error.param != 'max_tokens':
+        if error.param == limit == 'max_tokens':
+          # Newer models call it so.
+          self._limit = 'max_completion_tokens'
+        elif error.param == 'stop' and stop:
+          self._stop = []
+        else:
           raise self._failed(error, passes=False) from None
-        self._limit = 'max_completion_tokens'
       except known.APIStatusError as error:
         passes = error.status_code in (408, 409, 429)
         passes = passes or error.status_code >= 500
         raise self._failed(error, passes=passes) from None
       except known.APIConnectionError as error:
         raise self._failed(error, passes=True) from None
+      except replies.NoReply:
+        raise
       except (known.OpenAIError, ValueError) as error:
-        # ValueError: a body that is not JSON, or an URL that is none.
+        # ValueError: an URL that is none.
         raise self._failed(error, passes=False) from None
-    choices = getattr(found, 'choices', None)
-    if not isinstance(choices, list) or not choices:
-      raise self._failed(TypeError(f'{found!r}'), passes=False)
-    return found
 
-  def _counted(self, found: Any) -> str | None:
-    """Returns the text of a completion, and counts its tokens."""
+  def _send(self, request: Request, limit: str, stop: Sequence[str]) -> Any:
+    """Returns what sends a request when it is entered."""
+    fields: dict[str, Any] = {limit: self._max_tokens, **self._draws}
+    seed = self._seed if request.seed is None else request.seed
+    if seed is not None:
+      fields['seed'] = seed
+    if stop:
+      fields['stop'] = stop
+    if self._extra:
+      fields['extra_body'] = self._extra
+    # Read as it comes: the package would read on however much comes.
+    if not self._chat:
+      return self._client.completions.with_streaming_response.create(
+        model=self.model, prompt=request.text, **fields
+      )
+    return self._client.chat.completions.with_streaming_response.create(
+      model=self.model,
+      messages=[{'role': 'user', 'content': request.text}],
+      **fields,
+    )
+
+  def _whole(self, response: Any) -> bytes:
+    """Returns the body of a response; raises NoReply if it has no end."""
+    most = _BYTES + _BYTES_A_TOKEN * self._max_tokens
+    until = time.monotonic() + _DRIP * self._timeout
+    found = bytearray()
+    try:
+      for part in response.iter_bytes():
+        found += part
+        if len(found) > most:
+          raise replies.NoReply(f'a reply of more than {most} bytes')
+        if time.monotonic() > until:
+          raise replies.NoReply(
+            f'no end of a reply in {_DRIP * self._timeout:g} s'
+          )
+    except replies.NoReply:
+      raise
+    except Exception as error:  # Of the package's package for HTTP.
+      raise replies.NoReply(
+        f'a reply that broke off: {type(error).__name__}: {error}'
+      ) from None
+    return bytes(found)
+
+  def _count(self, reply: replies.Reply | None) -> None:
     self.requests += 1
-    if found is None:
-      return None
-    usage = getattr(found, 'usage', None)
-    for name in ('prompt_tokens', 'completion_tokens'):
-      count = getattr(usage, name, None)
-      if type(count) is int and count > 0:
-        setattr(self, name, getattr(self, name) + count)
-    message = getattr(found.choices[0], 'message', None)
-    content = getattr(message, 'content', None)
-    return self._hide(content) if isinstance(content, str) else ''
+    if reply is not None:
+      self.prompt_tokens += reply.prompt_tokens
+      self.completion_tokens += reply.completion_tokens
 
   def _failed(self, error: Exception, *, passes: bool) -> Exception:
     """Returns the error that says what a request came to."""
+    what = 'chat completion' if self._chat else 'completion'
     text = (
-      f'server: wanted a chat completion of {self.model!r} from {self.url}; '
+      f'server: wanted a {what} of {self.model!r} from {self.url}; '
       f'got {self._told(error)}.'
     )
     if passes and self.requests:
@@ -243,35 +334,20 @@ class Server:
 
   def _told(self, error: Exception) -> str:
     """Returns an error on one line, without the key."""
-    kind = type(error).__name__
+    kind = f'{type(error).__name__}: '
     if isinstance(error, self._openai.APIStatusError):
-      kind = f'status {error.status_code}'
+      kind = f'status {error.status_code}: '
       body = error.body
       said = body.get('message') if isinstance(body, dict) else body
       said = error.message if not isinstance(said, str) else said
+    elif isinstance(error, replies.NoReply):
+      kind, said = '', str(error)
     else:
       said = f'{error} {error.__cause__ or ""}'
     # Whole before it is cut: a part of the key is not found.
     said = ' '.join(self._hide(said).split())
     said = said if len(said) <= 200 else f'{said[:196]} ...'
-    return f'{kind}: {said.rstrip(" .")}' if said else kind
-
-
-def check_url(url: str) -> None:
-  """Raises InputError if it is no URL that may be written down."""
-  try:
-    parts = urllib.parse.urlsplit(url)
-    fine = parts.scheme in ('http', 'https') and bool(parts.hostname)
-    _ = parts.port
-  except ValueError:
-    fine = False
-  # What came is not shown where it may hold a password.
-  secret = '@' in url or '?' in url or '#' in url
-  if secret or not fine:
-    raise errors.InputError(
-      'server: wanted http://HOST/v1 or https://HOST/v1 without user name, '
-      f'password or query; got {"one with them" if secret else repr(url)}.'
-    )
+    return f'{kind}{said}'.rstrip(' .:')
 
 
 def _hider(key: str) -> Callable[[str], str]:
