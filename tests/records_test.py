@@ -38,7 +38,11 @@ _GRADE = records.Grade(
 )
 
 
-_ROWS = [_PROBLEM, _SAMPLE, _GRADE]
+# As a server gives it, which tells no tokens.
+_SERVED = dataclasses.replace(_SAMPLE, tokens=(), logprob=None)
+
+
+_ROWS = [_PROBLEM, _SAMPLE, _SERVED, _GRADE]
 
 
 @pytest.fixture(params=['local', 'memory'])
@@ -116,7 +120,7 @@ def test_a_missing_or_unknown_field_is_named(row):
     (_SAMPLE, 'tokens', [None, 'abc', [1.0], [True], [-1], {'0': 1}]),
     (_SAMPLE, 'finish_reason', ['eos', '', None]),
     (_SAMPLE, 'output_tokens', [-1, 2.5]),
-    (_SAMPLE, 'logprob', [None, '0', False, float('nan'), float('-inf')]),
+    (_SAMPLE, 'logprob', ['0', False, float('nan'), float('-inf')]),
     (_SAMPLE, 'logprob', [10**400]),
     (_GRADE, 'answer', [2, True]),
     (_GRADE, 'correct', [1, 'true', False, None]),

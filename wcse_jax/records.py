@@ -106,12 +106,14 @@ class Sample(_Row):
     problem_id: the problem that was asked.
     index: number of the sample among those of its problem, from 0.
     text: the text, which ends before the stop string.
-    tokens: all drawn ids, with the ending.
+    tokens: all drawn ids, with the ending; empty where a server drew them,
+      which tells their number alone.
     finish_reason: `stop`, or `length` where the limit cut the text.
     prompt_tokens: length of the prompt, the shared prefix included.
     shared_prompt_tokens: length of the prefix that all prompts share.
     output_tokens: number of drawn tokens.
-    logprob: sum of the log-probabilities of the drawn tokens (nats).
+    logprob: sum of the log-probabilities of the drawn tokens (nats); None where
+      it is not known.
   """
 
   problem_id: str
@@ -122,7 +124,7 @@ class Sample(_Row):
   prompt_tokens: int
   shared_prompt_tokens: int
   output_tokens: int
-  logprob: float
+  logprob: float | None
 
   def __post_init__(self):
     if self.finish_reason not in FINISH_REASONS:
@@ -321,6 +323,11 @@ _KINDS: dict[Any, tuple[str, Any, Any]] = {
   ),
   int: ('an integer >= 0', _is_count, int),
   float: ('a finite number', _is_number, float),
+  float | None: (
+    'a finite number or null',
+    lambda v: v is None or _is_number(v),
+    lambda v: None if v is None else float(v),
+  ),
   tuple[int, ...]: (
     'a list of integers >= 0',
     lambda v: type(v) is list and all(map(_is_count, v)),
