@@ -46,6 +46,15 @@ def test_progress_in_a_log_is_rare_plain_lines():
   )
 
 
+@pytest.mark.parametrize('done', [2, 3])
+def test_an_error_before_any_progress_stands_alone(done):
+  stream = io.StringIO()
+  progress = meter.Progress('a', 9, 'x', stream, start=2)
+  progress.update(done)
+  progress.__exit__(KeyError, KeyError(), None)
+  assert bool(stream.getvalue()) == (done > 2)
+
+
 def test_progress_on_a_terminal_redraws_one_line_five_times_a_second():
   reader, writer = os.openpty()
   begin = time.monotonic()

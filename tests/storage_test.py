@@ -131,6 +131,15 @@ def test_folders_are_listed_and_removed_whole(root):
   storage.remove_folder(folder)
 
 
+def test_many_files_are_removed(root):
+  paths = [storage.join(root, 'x', f'[{i}]*') for i in range(40)]
+  for path in [*paths, storage.join(root, 'x', '1')]:
+    storage.publish(path, 'data')
+  storage.remove_all([*paths, storage.join(root, 'missing')])
+  assert storage.files(storage.join(root, 'x')) == ['1']
+  storage.remove_all([])
+
+
 def test_a_file_is_given_as_a_local_one(root):
   path = storage.join(root, 'f.bin')
   storage.publish(path, b'abc')

@@ -68,7 +68,7 @@ def main(
   default_config: str,
   *,
   needs_workdir: bool = True,
-  several: bool = False,
+  several: bool | Callable[[Any], bool] = False,
 ) -> None:
   """Runs a launch script: parses the flags, then calls `run(config, workdir)`.
 
@@ -79,8 +79,8 @@ def main(
     default_config: path of the configuration file used without `--config`.
     needs_workdir: whether to refuse a call without `--workdir`; else `workdir`
       is empty there, and no run folder is written.
-    several: whether the work is divided over the processes; else process 0
-      does it alone, and the others end at once.
+    several: whether the work is divided over the processes, or what says so of
+      a configuration; else process 0 does it alone, and the others end at once.
   """
   try:
     # With a default file, overrides are already looked at here.
@@ -111,15 +111,16 @@ def main(
     return rest
 
   def call(_) -> None:
-    if not several and _PROCESS.value:
-      return
     quiet = not flags.FLAGS['verbosity'].present
     if quiet:
       # Orbax tells of every array at level INFO.
       logging.set_verbosity(logging.WARNING)
     try:
-      if several:
+      divided = several(holder.value) if callable(several) else several
+      if divided:
         processes.start(*_flags())
+      elif _PROCESS.value:
+        return
       if quiet and not processes.first():
         logging.set_verbosity(logging.ERROR)
       # A stop by the scheduler ends like one by hand: resumable.

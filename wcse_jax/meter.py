@@ -100,12 +100,15 @@ class Progress:
     self._extra: dict[str, Any] = {}
     self._begin = time.monotonic()
     self._shown = self._begin - (self._every if self._live else 0.0)
-    self._closed = False
+    self._closed = self._printed = False
 
   def __enter__(self) -> 'Progress':
     return self
 
   def __exit__(self, *exception: object) -> None:
+    # Where nothing was done, the error is all there is to say.
+    if exception[0] is not None and self._done == self._start:
+      self._closed = self._closed or not self._printed
     self.close()
 
   def update(self, done: int, **extra: Any) -> None:
@@ -140,6 +143,7 @@ class Progress:
     return '  '.join(filter(None, parts))
 
   def _print(self, line: str, end: str) -> None:
+    self._printed = True
     if self._live:
       # A longer line would wrap, and could not be redrawn.
       width = shutil.get_terminal_size().columns - 1
