@@ -3,6 +3,12 @@
   python launch/sample.py --workdir=runs/first \
     --config.checkpoint=tiny-wc --config.samples_per_problem=4
 
+Samples a model of an OpenAI-compatible server, whose key, if it wants one, is
+in the environment variable OPENAI_API_KEY (`--config.key_variable`):
+
+  python launch/sample.py --workdir=runs/served \
+    --config.server=http://localhost:8000/v1 --config.model=NAME
+
 Follows a plan of `launch/plan.py`, and grades as it goes:
 
   python launch/sample.py --workdir=runs/planned
@@ -11,12 +17,23 @@ Follows a plan of `launch/plan.py`, and grades as it goes:
 
 import os
 
-from wcse_jax import cli, follow
-from wcse_jax.sampler import inputs
-from wcse_jax.sampler import run as sampling
+from wcse_jax import cli
+from wcse_jax.sampler import inputs, remote
 
 
 def run(config: inputs.SampleConfig, workdir: str) -> None:
+  if config.server:
+    cost = remote.sample(config, workdir)
+    usd = f', for {cost["usd"]:.4g} USD' if 'usd' in cost else ''
+    print(
+      f'{int(cost["decode_tokens"])} tokens drawn, '
+      f'{int(cost["prefill_tokens"])} read{usd}: {workdir}/samples'
+    )
+    return
+  # With jax, which a server's model does not need.
+  from wcse_jax import follow
+  from wcse_jax.sampler import run as sampling
+
   if config.plan:
     done = follow.follow(config, workdir)
     print(
@@ -38,5 +55,5 @@ if __name__ == '__main__':
   cli.main(
     run,
     os.path.join(os.path.dirname(__file__), '../configs/sample.py'),
-    several=True,
+    several=lambda config: not config.server,
   )

@@ -88,6 +88,10 @@ def test_the_command_writes_a_trace(tmp_path):
 def test_no_repeat_is_refused():
   with pytest.raises(errors.InputError, match='repeats: wanted a count >= 1'):
     bench.bench(dataclasses.replace(SMALL, repeats=0))
+  with pytest.raises(errors.InputError, match='server: wanted none'):
+    bench.bench(
+      dataclasses.replace(SMALL, server='http://localhost/v1', model='m')
+    )
 
 
 def test_a_trace_beside_a_library_without_its_tpu_is_refused(monkeypatch):

@@ -71,6 +71,7 @@ SAMPLE = (
     ('sample', ['--processes=2'], ['--coordinator', 'none of them']),
     ('sample', ['--config=configs/none.py'], ['none.py']),
     ('sample', ['--config.task=gsm8k', '--config.data=/no/such'], ['/no/such']),
+    ('sample', ['--config.model=m'], ["'m'", 'server']),
     ('grade', [], ['samples']),
     ('study', ['--config.setups=student,nobody'], ['nobody']),
     ('sft', ['--config.train=none.jsonl'], ['checkpoint']),
@@ -82,6 +83,31 @@ def test_bad_arguments(tmp_path, script, arguments, wanted):
   workdir = tmp_path / 'run'
   refused(launch(script, f'--workdir={workdir}', *arguments), *wanted)
   assert not workdir.exists()
+
+
+def test_a_server_that_is_not_there(tmp_path):
+  done = launch(
+    'sample',
+    f'--workdir={tmp_path}',
+    '--config.server=http://localhost:1/v1',
+    '--config.model=m',
+    '--config.retries=0',
+  )
+  refused(done, "completion of 'm'", 'localhost:1', 'Connection error')
+  assert not (tmp_path / 'samples').exists()
+
+
+def test_what_waits_on_a_server_is_done_by_one_process(tmp_path):
+  """The others end at once, and wait for nobody."""
+  done = launch(
+    'sample',
+    f'--workdir={tmp_path}',
+    '--config.server=http://localhost:1/v1',
+    '--config.model=m',
+    *('--coordinator=localhost:1', '--processes=2', '--process=1'),
+  )
+  assert done.returncode == 0
+  assert (done.stdout, done.stderr) == ('', '')
 
 
 def test_no_workdir():

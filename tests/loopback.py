@@ -77,13 +77,16 @@ def said(
 
 @contextlib.contextmanager
 def serving(
-  rule: Callable[[str, collections.Counter], Answer | str],
+  rule: Callable[..., Answer | str],
+  *,
+  whole: bool = False,
 ) -> Iterator[Loopback]:
   """Runs a server of chats and of plain completions.
 
   Args:
     rule: (what the user said, or what is to be completed, how often each text
       came before) -> an answer, or the text of one.
+    whole: whether the rule takes the request instead, as the server got it.
   """
   lock = threading.Lock()
   seen: collections.Counter = collections.Counter()
@@ -104,7 +107,7 @@ def serving(
         server.keys.append(self.headers.get('Authorization', ''))
         before = seen.copy()
         seen[text] += 1
-      answer = rule(text, before)
+      answer = rule(body) if whole else rule(text, before)
       if self.path != ('/v1/chat' if chat else '/v1') + '/completions':
         answer = Answer(404, {'error': {'message': 'no such path'}})
       if isinstance(answer, str):

@@ -63,6 +63,11 @@ class BenchConfig(inputs.SampleConfig):
 
   def validate(self) -> None:
     super().validate()
+    if self.server:
+      raise errors.InputError(
+        'server: wanted none, as a checkpoint on this machine is timed; got '
+        f'{self.server!r}.'
+      )
     if self.repeats < 1:
       raise errors.InputError(
         f'repeats: wanted a count >= 1; got {self.repeats}.'

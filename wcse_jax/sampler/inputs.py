@@ -7,10 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-
 import wcse_jax
-from wcse_jax import budget, checkpoints, errors, records, sharding, tasks
+from wcse_jax import budget, checkpoints, endpoint, errors, records, tasks
 from wcse_jax.sampler import settings
 from wcse_jax.tasks import base
 
@@ -19,6 +17,12 @@ from wcse_jax.tasks import base
 SOURCE = 'source.json'
 # What a run may be capped by: the sums of its shards' costs, and dollars.
 CAPS = ('flops', 'chip_seconds', 'decode_tokens', 'usd')
+# Those of a server's model: nobody tells what it computes.
+SERVED_CAPS = ('decode_tokens', 'usd')
+# What a server decides on by itself, and how a configuration leaves it to it.
+_ITS_OWN = {'dtype': 'bfloat16', 'weights': '', 'mesh': ''}
+# Characters of the name of a folder of samples at most.
+_LONGEST_NAME = 100
 _NAME = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]*')
 
 
@@ -27,8 +31,18 @@ class SampleConfig:
   """A sampling run.
 
   Attributes:
-    checkpoint: whatever `checkpoints.load` takes.
+    checkpoint: whatever `checkpoints.load` takes; not used where `server` is
+      set.
     name: under which its samples are kept; empty: its stem.
+    server: URL of an OpenAI-compatible server, as `http://localhost:8000/v1`,
+      whose model is asked; empty: none.
+    model: the server's name of that model.
+    key_variable: environment variable with the server's key; none is needed
+      where it is not set.
+    concurrency: requests under way at a time.
+    retries: of a request that failed in a way that may pass.
+    timeout: seconds that the server may be silent for.
+    send_seed: whether each request tells the server a seed of its own.
     task: one of `tasks.TASKS`.
     data: folder or file of the set, or `hub:NAME@REVISION`; empty for the
       task's own source.
@@ -39,7 +53,8 @@ class SampleConfig:
     prompts: JSONL of those; empty for the task's own.
     chat: `on` asks by the checkpoint's chat template, `off` by the plain
       prompt; empty: as the checkpoint was trained, by its template if it has
-      one.
+      one.  A server's model is asked in a chat, with `off` by the plain prompt,
+      which it completes.
     samples_per_problem: samples of each problem.
     validation_size: training problems that are held out of `train`.
     seed: of the draws.
@@ -54,11 +69,19 @@ class SampleConfig:
       that reaches it, samples of low index first, and of several processes
       each has an even share; 0: no cap.
     cap_in: the currency of the cap: one of `CAPS`.
-    sampler: how tokens are drawn.
+    sampler: how tokens are drawn; a server is told of temperature, top_p and
+      max_new_tokens, and of top_k and min_p where they are set.
   """
 
   checkpoint: str = 'tiny-wc'
   name: str = ''
+  server: str = ''
+  model: str = ''
+  key_variable: str = 'OPENAI_API_KEY'
+  concurrency: int = 8
+  retries: int = 5
+  timeout: float = 120.0
+  send_seed: bool = True
   task: str = 'arith'
   data: str = ''
   bad_rows: str = 'refuse'
@@ -84,7 +107,11 @@ class SampleConfig:
   @property
   def stem(self) -> str:
     """The name of the folder of its samples."""
-    return self.name or model_name(self.checkpoint)
+    if self.name:
+      return self.name
+    return (
+      served_name(self.model) if self.server else model_name(self.checkpoint)
+    )
 
   def validate(self) -> None:
     """Raises InputError for the first field that is out of range."""
@@ -112,6 +139,43 @@ class SampleConfig:
       )
     settings.check_loading(self)
     self.sampler.validate()
+    if self.server:
+      self._check_server()
+    elif self.model:
+      raise errors.InputError(
+        f'model: wanted a server that has it; got {self.model!r} alone.'
+      )
+
+  def _check_server(self) -> None:
+    endpoint.check(
+      self.server,
+      self.model,
+      self.key_variable,
+      self.concurrency,
+      self.retries,
+      self.timeout,
+    )
+    if self.plan:
+      raise errors.InputError(
+        'plan: wanted none beside a server, as a plan names the checkpoints '
+        f'that are asked; got {self.plan!r}.'
+      )
+    for field, own in _ITS_OWN.items():
+      if getattr(self, field) != own:
+        raise errors.InputError(
+          f'{field}: wanted {own!r} beside a server, which cannot be told; got '
+          f'{getattr(self, field)!r}.'
+        )
+    if self.cap and self.cap_in not in SERVED_CAPS:
+      raise errors.InputError(
+        f'cap_in: wanted {" or ".join(SERVED_CAPS)} beside a server, whose '
+        f'{self.cap_in} nobody tells; got {self.cap_in!r}.'
+      )
+    if not 0 < len(served_name(self.model)) <= _LONGEST_NAME:
+      raise errors.InputError(
+        f'model: wanted a name that leaves 1 to {_LONGEST_NAME} letters and '
+        f'digits for a folder; got {records.shorten(self.model)}.'
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,10 +225,17 @@ def model_name(checkpoint: str) -> str:
   return name.partition('@')[0]
 
 
-def fingerprint(config: SampleConfig, work: Work, mesh) -> dict[str, Any]:
-  """Returns all that a sample depends on besides its problem and index."""
+def served_name(model: str) -> str:
+  """Returns the name under which samples of a server's model are kept."""
+  return re.sub(r'[^A-Za-z0-9_.-]+', '-', model_name(model)).strip('.-')
+
+
+def asked(config: SampleConfig, work: Work) -> dict[str, Any]:
+  """Returns what was asked, for the fingerprint: the problems, in which words.
+
+  Of any model, whoever draws.
+  """
   return {
-    **checkpoints.fingerprint(config.checkpoint),
     'task': config.task,
     'split': config.split,
     'validation_size': config.validation_size,
@@ -172,10 +243,22 @@ def fingerprint(config: SampleConfig, work: Work, mesh) -> dict[str, Any]:
     'shots': config.shots,
     'shots_sha256': work.shots_sha256,
     'prompt_sha256': base.prompt_sha256(work.task),
+    'seed': config.seed,
+  }
+
+
+def fingerprint(config: SampleConfig, work: Work, mesh) -> dict[str, Any]:
+  """Returns all that a sample depends on besides its problem and index."""
+  import jax
+
+  from wcse_jax import sharding
+
+  return {
+    **checkpoints.fingerprint(config.checkpoint),
+    **asked(config, work),
     'chat': config.chat,
     'weights_in': config.weights or config.dtype,
     'stop': list(work.task.stop),
-    'seed': config.seed,
     'sampler': config.sampler.fingerprint(),
     'dtype': config.dtype,
     'mesh': sharding.describe(mesh),
@@ -194,9 +277,12 @@ def by_template(tokenizer, chat: str = '') -> bool:
 
 def stop_strings(task: base.Task, tokenizer, chat: str = '') -> tuple[str, ...]:
   """Returns what ends a sample of a model that is asked in this way."""
-  if task.chat_stop is not None and by_template(tokenizer, chat):
-    return task.chat_stop
-  return task.stop
+  return stops(task, by_template(tokenizer, chat))
+
+
+def stops(task: base.Task, chat: bool) -> tuple[str, ...]:
+  """Returns what ends a sample, in a chat or behind the plain prompt."""
+  return task.chat_stop if chat and task.chat_stop is not None else task.stop
 
 
 def prompt_ids(

@@ -26,7 +26,7 @@ from wcse_jax import (
   storage,
 )
 from wcse_jax.models import cache as caches
-from wcse_jax.sampler import engine, inputs, memory, settings, shapes
+from wcse_jax.sampler import engine, inputs, memory, remote, settings, shapes
 
 
 # How long what another process wrote may take to be seen (seconds).
@@ -47,6 +47,10 @@ def sample(config: inputs.SampleConfig, workdir: str) -> dict[str, float]:
       another fingerprint; nothing is compiled or written before that.
   """
   with processes.failing():
+    if config.server:
+      # One process is enough for what waits on others.
+      cost = remote.sample(config, workdir) if processes.first() else None
+      return json.loads(processes.tell('sample-served', json.dumps(cost)))
     return _sample(config, workdir, None, {}, {})
 
 
