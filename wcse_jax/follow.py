@@ -117,7 +117,7 @@ class Plan:
       if not known[name]:
         raise errors.InputError(
           f'plan_models: wanted {name}=CHECKPOINT, which the plan does not '
-          'say; got nothing.'
+          "say (a server's model cannot be asked by a plan); got nothing."
         )
       self.models[name] = known[name]
     stems = [inputs.model_name(one) for one in self.models.values()]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -380,6 +381,72 @@ def test_distinct_right_samples_as_the_objective(runs, tmp_path):
   plan = planner.plan(asked, str(tmp_path))['allocation']
   # Some repeat each other.
   assert 0 < plan['value'] < sum(plan['right'].values())
+
+
+@pytest.fixture
+def served(runs, tmp_path):
+  """The same pilots, as if servers had drawn them; nobody knew the prices."""
+  found = []
+  for run in runs:
+    name = run.rpartition('/')[2]
+    folder = str(shutil.copytree(run, tmp_path / 'served' / name))
+    storage.publish_json(
+      storage.join(folder, 'samples', 'model', 'source.json'),
+      {'server': 'http://localhost/v1', 'model': f'org/{name}'},
+    )
+    path = storage.join(folder, 'ledger', 'sample-model.json')
+    row = storage.read_json(path)
+    row |= {'chips': 0, 'chip_seconds': 0.0, 'flops': 0}
+    runlog.book(folder, 'sample-model', row)
+    found.append(folder)
+  return tuple(found)
+
+
+@pytest.mark.parametrize('currency', ['usd', 'tokens'])
+def test_costs_of_models_of_servers(served, tmp_path, currency, monkeypatch):
+  rows = [
+    prices.ApiPrice(f'org/{n}', 1.0, 4.0, '', '') for n in ('once', 'hot')
+  ]
+  known = {row.model: row for row in rows if currency == 'usd'}
+  monkeypatch.setattr(prices, '_own_api', known)
+  asked = settings.PlanConfig(
+    pilots=served,
+    currency=currency,
+    task='arith',
+    chip='v5e',
+    draws=40,
+    budget=2,
+  )
+  found = planner.plan(asked, str(tmp_path / 'plan'))['models']
+  for name, tokens in (('once', 10), ('hot', 20)):
+    usd = (280 + 160 * tokens * 4.0) / 1e6 / 160
+    model = found[name]
+    assert model['cost'] == pytest.approx(usd if currency == 'usd' else tokens)
+    # Each sample pays for its prompt, in however many rounds it is asked.
+    assert model['cost_of_reading'] == 0
+    assert model['checkpoint'] == ''
+    dollars = usd / (model['right'] / model['samples']) * 1e6
+    # What is not known is not nothing, whatever a chip costs.
+    assert model['usd_per_million_right'] == (
+      pytest.approx(dollars) if known else None
+    )
+
+
+@pytest.mark.parametrize(
+  ('currency', 'said'),
+  [
+    ('usd', "wanted a price of the server's model"),
+    ('flops', 'whose flops nobody tells: wanted usd or tokens'),
+    ('params', 'whose params nobody tells'),
+    ('chip_seconds', 'whose chip_seconds nobody tells'),
+  ],
+)
+def test_what_nobody_tells_of_a_server(served, tmp_path, currency, said):
+  with pytest.raises(errors.InputError, match=said):
+    planner.plan(
+      settings.PlanConfig(pilots=served, currency=currency, chip='v5e'),
+      str(tmp_path / 'x'),
+    )
 
 
 def test_the_price_of_a_chip_must_be_known(runs, tmp_path):

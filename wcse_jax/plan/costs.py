@@ -16,7 +16,8 @@ class Spent:
 
   Attributes:
     samples: how many there are.
-    checkpoint: whose they are.
+    checkpoint: whose they are; empty for a model of a server.
+    served: whether a server drew them: what it computed is not known.
     flops: of a sample, its share of the shared prefix included.
     chip_seconds: of a sample, compiling left out.
     tokens: drawn tokens of a sample, truncated ones with all that they have.
@@ -28,6 +29,7 @@ class Spent:
 
   samples: int
   checkpoint: str
+  served: bool
   flops: float
   chip_seconds: float
   tokens: float
@@ -52,9 +54,15 @@ def spent(source: pilots.Source) -> Spent | None:
   usd = cost['usd']
   place = storage.join(path, 'source.json')
   found = storage.read_json(place) if storage.exists(place) else {}
+  served = 'server' in found
+  if served and usd is None:
+    usd = prices.usd_of_tokens(
+      str(found.get('model')), cost['prefill_tokens'], cost['decode_tokens']
+    )
   return Spent(
     samples=count,
     checkpoint=str(found.get('checkpoint', '')),
+    served=served,
     flops=cost['flops'] / count,
     chip_seconds=cost['chip_seconds'] / count,
     tokens=cost['decode_tokens'] / count,
@@ -64,7 +72,10 @@ def spent(source: pilots.Source) -> Spent | None:
       for shard in folder.shards
     )
     / count,
-    reading=cost['prefill_tokens']
+    # Of a server each sample pays for its prompt, as drawing it costs.
+    reading=0.0
+    if served
+    else cost['prefill_tokens']
     / max(1, cost['prefill_tokens'] + cost['decode_tokens']),
   )
 
@@ -131,7 +142,7 @@ def per_million_right(
     usd = None
     if one is not None:
       usd = one.usd
-      if usd is None:
+      if usd is None and not one.served:
         usd = prices.usd(config.chip, one.chip_seconds)
     right = pilot.right_MQ[m].sum() / drawn[m]
     found.append(usd / right * 1e6 if usd is not None and right else None)
@@ -145,6 +156,11 @@ def _of_one(config: settings.PlanConfig, source: pilots.Source) -> float:
       f'costs: {source.path} has no ledger: wanted --config.costs, the cost of '
       f'one sample of each model in {config.currency}; got nothing.'
     )
+  if found.served and config.currency not in ('usd', 'tokens'):
+    raise errors.InputError(
+      f'currency: {source.path} is of a model of a server, whose '
+      f'{config.currency} nobody tells: wanted usd or tokens.'
+    )
   match config.currency:
     case 'params':
       if not found.checkpoint:
@@ -156,6 +172,11 @@ def _of_one(config: settings.PlanConfig, source: pilots.Source) -> float:
       value = float(budget.flops_per_token(model))
     case 'usd':
       value = found.usd
+      if value is None and found.served:
+        raise errors.InputError(
+          f'costs: {source.workdir}: the ledger has no dollars: wanted a price '
+          "of the server's model, as --prices=FILE gives it; there is none."
+        )
       if value is None:
         table = prices.table()
         if config.chip not in table:
