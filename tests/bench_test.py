@@ -90,7 +90,13 @@ def test_no_repeat_is_refused():
     bench.bench(dataclasses.replace(SMALL, repeats=0))
   with pytest.raises(errors.InputError, match='server: wanted none'):
     bench.bench(
-      dataclasses.replace(SMALL, server='http://localhost/v1', model='m')
+      dataclasses.replace(
+        SMALL,
+        server='http://localhost/v1',
+        model='m',
+        dtype='bfloat16',
+        mesh='',
+      )
     )
 
 

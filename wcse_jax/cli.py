@@ -198,6 +198,8 @@ def _refuse(error: Exception) -> NoReturn:
     text = str(error) or type(error).__name__
   else:
     text = error.args[0]
+    if isinstance(error, KeyError) and str(text).isidentifier():
+      text = f'--config: wanted the name of one of its parts; got {text!r}.'
   text = ' '.join(str(text).split())
   unknown = _UNKNOWN_FIELD.search(text)
   if unknown:
