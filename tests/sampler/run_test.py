@@ -227,7 +227,7 @@ def test_another_chunk_is_the_same_run(config, done, copy):
     ('dtype', 'float16', 'dtype: wanted float32 or bfloat16'),
     ('checkpoint', 'nowhere', 'checkpoint: wanted a Hugging Face folder'),
     ('task', 'nothing', 'nothing'),
-    ('split', 'rest', 'split: wanted one of train, test, hard, validation'),
+    ('split', 'rest', 'split: wanted one of train, test, validation'),
     ('mesh', 'data=3', "mesh: 'data=3' wants 3 devices"),
     ('data', '/nowhere.jsonl', '/nowhere.jsonl: wanted a file'),
   ],
