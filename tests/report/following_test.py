@@ -144,6 +144,8 @@ def _served(folder):
     'from wcse_jax import cli\nfrom wcse_jax.report import following\n'
     f'folder = {str(folder)!r}\n'
     'import signal; signal.signal(signal.SIGTERM, cli._terminate)\n'
+    # Where the tests run in the background, it would be ignored.
+    'signal.signal(signal.SIGINT, signal.default_int_handler)\n'
     'following.serve(folder, lambda: json.load(open(folder + "/kept.txt")),\n'
     '  look_s=0.05)\n'
   )
