@@ -73,7 +73,7 @@ def test_the_command(monkeypatch, capsys):
   command.main()
   out = capsys.readouterr().out
   assert out.splitlines()[1].startswith('sample wc')
-  assert 'grade wc, grade se: 0.0014 s a sample, 10 cores' in out
+  assert 'grade wc; grade se: 0.0014 s a sample, 10 cores' in out
   monkeypatch.setattr('sys.argv', ['x', '--json'])
   command.main()
   found = json.loads(capsys.readouterr().out)

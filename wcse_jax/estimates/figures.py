@@ -203,7 +203,7 @@ def _said(estimates: Sequence[Estimate]) -> list[str]:
     for line in (one.how, *one.notes):
       stages.setdefault(line, []).append(one.stage)
   return [
-    line if len(names) == len(estimates) > 1 else f'{", ".join(names)}: {line}'
+    line if len(names) == len(estimates) > 1 else f'{"; ".join(names)}: {line}'
     for line, names in stages.items()
   ]
 
