@@ -41,7 +41,13 @@ def add(
     for at, name in enumerate(('tiny-wc', 'tiny-se'))
   ]
   found['exports'] = [
-    {'arm': arm, 'label': label, 'rows': 2815, 'folder': f'exports/{arm}'}
+    {
+      'arm': arm,
+      'budget': 'high',
+      'label': label,
+      'rows': 2815,
+      'folder': f'exports/high-{arm}',
+    }
     for arm, label in (('wc', 'WC data'), ('se', 'SE data'))
   ]
   found['currencies'] = [

@@ -60,10 +60,12 @@ def _plant_further(results: dict[str, Any], string: str) -> None:
   for row in results['prompts']:
     row.update(model=string, sha256=string, text=string)
   for row in results['exports']:
-    row.update(arm=string, label=string, folder=string)
+    row.update(arm=string, budget=string, label=string, folder=string)
   training = results['training']
   training['underpowered'] = string
-  training['transfer'] = [{'name': string, 'task': string, 'problems': 3}]
+  training['transfer'] = [
+    {'name': string, 'task': string, 'split': string, 'problems': 3}
+  ]
   for setup in training['setups']:
     setup['budget'] = string
     for row in (setup['untuned'], *setup['arms']):

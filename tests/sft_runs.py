@@ -64,7 +64,7 @@ def command(config, folder, **more):
   """Returns the command of a run."""
   fields = dataclasses.asdict(config)
   optimizer = fields.pop('optimizer')
-  for name in ('sampler', 'selection', 'lora'):
+  for name in ('sampler', 'selection', 'lora', 'wandb'):
     del fields[name]
   fields |= {f'optimizer.{name}': v for name, v in optimizer.items()} | more
   flags = [f'--config.{name}={value}' for name, value in fields.items()]

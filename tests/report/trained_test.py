@@ -31,7 +31,7 @@ def test_sets_of_transfer_have_charts_and_tables_of_their_own(results):
   names = [chart.name for chart in page.charts]
   assert names[:3] == ['arms-0-0-pass-1', 'arms-0-0-maj-4', 'arms-0-1-pass-1']
   assert 'On problems it was not trained for: svamp' in page
-  assert 'Task svamp, 300 problems.' in page
+  assert 'task svamp, 300 problems.' in page
 
 
 def test_budgets_are_named_where_there_are_several(results):
@@ -72,3 +72,16 @@ def test_calibration_is_said(results, coverage, words):
     'In 500 simulated studies of this size (1,024 problems, 3 runs) the 95% '
     f'interval of a difference held the truth in {words}'
   ) in _text(results)
+
+
+def test_a_setup_may_have_a_calibration_of_its_own(results):
+  training = results['training']
+  for at, setup in enumerate(training['setups'][:2]):
+    setup['calibration'] = {
+      **training['calibration'],
+      'coverage': 0.9 + at / 50,
+    }
+  page = _text(results)
+  assert page.count('simulated studies of this size') == 2
+  assert 'held the truth in 90.0%.' in page
+  assert 'held the truth in 92.0%.' in page

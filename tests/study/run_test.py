@@ -14,6 +14,7 @@ import time
 import pytest
 
 from wcse_jax import arms, errors, exports, selection, storage
+from wcse_jax.sft import settings as sft_settings
 from wcse_jax.study import design, run, settings, stages
 
 
@@ -233,6 +234,11 @@ def test_what_a_study_is_called_is_not_what_it_is(finished):
   workdir, _ = finished
   power = settings.Power(wanted=0.05)
   design.Study(small(title='another', power=power), workdir).check()
+  # Nor who looks on while its students train.
+  sft = dataclasses.replace(
+    small().sft, wandb=sft_settings.WandbConfig(project='p')
+  )
+  design.Study(small(sft=sft), workdir).check()
 
 
 def test_another_study_is_refused(finished):

@@ -58,7 +58,7 @@ def origin(results: names.Results) -> markup.Html:
   provenance, config = results.get('provenance'), results.get('config')
   prompts = [prompt for prompt in results.get('prompts') or [] if prompt]
   return markup.join(
-    [_prompt(prompt) for prompt in prompts]
+    [_prompt(results, prompt) for prompt in prompts]
     if prompts
     else markup.absent('Prompts'),
     markup.details('Provenance', markup.facts(_flat(provenance)))
@@ -121,9 +121,9 @@ def _sample(results: names.Results, sample: dict[str, Any]) -> markup.Html:
   )
 
 
-def _prompt(prompt: dict[str, Any]) -> markup.Html:
+def _prompt(results: names.Results, prompt: dict[str, Any]) -> markup.Html:
   return markup.details(
-    f'The first prompt of {prompt.get("model")}, whole',
+    f'The first prompt of {names.role(results, prompt.get("model"))}, whole',
     markup.tag(
       'p',
       'sha256 ',

@@ -138,17 +138,18 @@ def _exports(results: names.Results) -> markup.Html | None:
   return markup.join(
     markup.tag('h3', 'The data, to take along'),
     markup.table(
-      ['Arm', 'Rows', 'Folder, in the run folder'],
+      ['Arm', 'Budget', 'Rows', 'Folder, in the run folder'],
       [
         [
           names.key(results, row.get('arm'), row.get('label')),
+          row.get('budget'),
           text.count(row.get('rows')),
           markup.tag('code', row.get('folder')),
         ]
         for row in rows
       ],
       label='Exported data',
-      numeric=(1,),
+      numeric=(2,),
     ),
   )
 

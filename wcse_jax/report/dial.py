@@ -12,6 +12,8 @@ from typing import Any
 from wcse_jax.report import markup, names, ratios, text
 
 
+# Steps of the dial from one end to the other.
+_STEPS = 40
 # Kinds of the winner, which the script knows by position.
 _KINDS = ('wc', 'se', 'other')
 _CURRENCIES = {
@@ -70,13 +72,11 @@ def dial(results: names.Results) -> markup.Html:
   budgets = _budgets(results)
   if not budgets:
     return markup.absent('The outcome over many cost ratios')
-  grid = sorted({row['ratio'] for rows in budgets.values() for row in rows})
-  found = {
-    name: [min(rows, key=lambda row: abs(row['ratio'] - r)) for r in grid]
-    for name, rows in budgets.items()
-  }
-  own = _own(results, grid)
-  start = _place(grid, own[0][1]) if own else len(grid) // 2
+  ends = [row['ratio'] for rows in budgets.values() for row in rows]
+  own = _own(results, min(ends), max(ends))
+  grid = _grid(min(ends), max(ends), [ratio for _, ratio in own])
+  found = {name: [at(rows, r) for r in grid] for name, rows in budgets.items()}
+  start = grid.index(own[0][1]) if own else len(grid) // 2
   charts = [
     ratios.chart(
       f'dial-{number}',
@@ -92,7 +92,7 @@ def dial(results: names.Results) -> markup.Html:
   held = {
     'ratios': [text.number(ratio) for ratio in grid],
     'kinds': _KINDS,
-    'own': [_place(grid, ratio) for _, ratio in own],
+    'own': [grid.index(ratio) for _, ratio in own],
     'budgets': [
       {'name': name, 'rows': [_shown(row) for row in rows]}
       for name, rows in found.items()
@@ -134,8 +134,29 @@ def _budgets(results: names.Results) -> dict[str, list[dict[str, Any]]]:
   return found
 
 
+def at(rows: Sequence[dict[str, Any]], ratio: float) -> dict[str, Any] | None:
+  """Returns the row of a ratio; None beyond the samples that were drawn.
+
+  What a budget buys of WC is rounded down, so a row holds until the next.
+
+  Args:
+    rows: by rising ratio.
+    ratio: cost of an SE sample over a WC sample.
+  """
+  below = bisect.bisect_right(
+    rows, ratio * (1 + 1e-9), key=lambda row: row['ratio']
+  )
+  if not below:
+    return None
+  row = rows[below - 1]
+  weak, strong = row.get('k_wc'), row.get('k_se')
+  if below == len(rows) and text.known(weak) and text.known(strong):
+    return row if ratio * strong < weak + 1 else None
+  return row
+
+
 def _own(
-  results: names.Results, grid: Sequence[float]
+  results: names.Results, low: float, high: float
 ) -> list[tuple[str, float]]:
   """Returns this pair's ratio in each currency that is on the dial."""
   found = [
@@ -144,21 +165,25 @@ def _own(
     if row
   ] or [('as planned', one.get('ratio')) for one in names.budgets(results)[:1]]
   return [
-    (words, ratio)
+    (words, float(ratio))
     for words, ratio in found
-    if words is not None and text.known(ratio) and grid[0] <= ratio <= grid[-1]
+    if words is not None and text.known(ratio) and low <= ratio <= high
   ]
 
 
-def _place(grid: Sequence[float], ratio: float) -> int:
-  """Returns the position of the ratio on the dial that is nearest."""
-  right = bisect.bisect_left(grid, ratio)
-  near = range(max(0, right - 1), min(len(grid), right + 1))
-  return min(near, key=lambda at: abs(grid[at] - ratio))
+def _grid(low: float, high: float, own: Sequence[float]) -> list[float]:
+  """Returns the ratios of the dial, equally far apart but for this pair's."""
+  steps = [low * (high / low) ** (i / _STEPS) for i in range(_STEPS + 1)]
+  # One of each that read alike; this pair's before others.
+  shown = {text.number(ratio): ratio for ratio in [*steps, *own[::-1]]}
+  return sorted({*shown.values(), *own})
 
 
-def _shown(row: Mapping[str, Any]) -> list[Any]:
+def _shown(row: Mapping[str, Any] | None) -> list[Any]:
   """Returns a row as the script puts it into the table."""
+  if row is None:
+    unknown = _KINDS.index('other')
+    return [unknown, 'not known', '–', 'beyond the samples drawn', '–', '–']
   words, kind = ratios.verdict(row.get('verdict'))
   gap = row.get('gap') or {}
   return [
@@ -203,7 +228,7 @@ def _control(
   )
 
 
-def _table(rows: Mapping[str, Mapping[str, Any]]) -> markup.Html:
+def _table(rows: Mapping[str, Mapping[str, Any] | None]) -> markup.Html:
   cells = []
   for name, row in rows.items():
     kind, words, value, interval, strong, weak = _shown(row)

@@ -41,7 +41,8 @@ def training(results: names.Results) -> markup.Html:
         'from none with this many runs and problems.',
       )
     )
-  parts.append(_calibration(found.get('calibration')))
+  if not any(setup.get('calibration') for setup in setups):
+    parts.append(_calibration(found.get('calibration')))
   parts.append(contrasts.explained(setups))
   parts += [
     _setup(results, number, setup) for number, setup in enumerate(setups)
@@ -138,15 +139,13 @@ def _setup(
     if name:
       heading = markup.tag('h4', f'On problems it was not trained for: {name}')
     if known:
-      heading = markup.join(
-        heading,
-        markup.tag(
-          'p',
-          f'Task {known.get("task")}, {text.count(known.get("problems"))} '
-          'problems.',
-          class_='lead',
-        ),
-      )
+      about_it = [f'task {known.get("task")}']
+      if known.get('split'):
+        about_it.append(f'split {known["split"]}')
+      if known.get('problems'):
+        about_it.append(f'{text.count(known["problems"])} problems')
+      words = markup.tag('p', ', '.join(about_it), '.', class_='lead')
+      heading = markup.join(heading, words)
     parts.append(
       [
         heading,
@@ -175,6 +174,7 @@ def _setup(
     markup.tag('h3', named),
     markup.tag('p', f'The student is {setup.get("model")}.', class_='lead'),
     parts,
+    _calibration(setup.get('calibration')),
     _run_table(arms),
   )
 

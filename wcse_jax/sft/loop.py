@@ -97,7 +97,7 @@ class Loop:
       stop = stack.enter_context(watch.Stops())
       stack.enter_context(self._store)
       self._metrics = stack.enter_context(
-        boards.Metrics(self._workdir, 'sft', self._at)
+        boards.Metrics(self._config, self._workdir, 'sft', self._at)
       )
       self._progress = stack.enter_context(
         meter.Progress('train', self.total, 'steps', quiet, start=self._at)

@@ -113,6 +113,31 @@ class LoraConfig:
 
 
 @dataclasses.dataclass(kw_only=True)
+class WandbConfig:
+  """Where the numbers of a run go besides: Weights & Biases.
+
+  Attributes:
+    project: its name; empty: nowhere.
+    entity: user or team; empty: the user's own.
+    mode: `online` or `offline`; empty: as the package is set.
+  """
+
+  project: str = ''
+  entity: str = ''
+  mode: str = ''
+
+  def validate(self) -> None:
+    """Raises InputError for the first field that is out of range."""
+    _one_of('wandb.mode', self.mode, ('', 'online', 'offline'))
+    for field in ('entity', 'mode'):
+      if getattr(self, field) and not self.project:
+        raise errors.InputError(
+          f'wandb.{field}: wanted a wandb.project with it; got '
+          f'{getattr(self, field)!r} alone.'
+        )
+
+
+@dataclasses.dataclass(kw_only=True)
 class SftConfig:
   """A fine-tuning run.
 
@@ -159,6 +184,7 @@ class SftConfig:
     profile: steps of which a profiler's trace is written, behind the third of
       this process; 0 for none.
     mesh: as `sharding.make_mesh` reads it.
+    wandb: where the numbers of each step go besides.
   """
 
   checkpoint: str = ''
@@ -198,6 +224,7 @@ class SftConfig:
   attention: str = ''
   profile: int = 0
   mesh: str = ''
+  wandb: WandbConfig = dataclasses.field(default_factory=WandbConfig)
 
   def validate(self) -> None:
     """Raises InputError for the first field that is out of range."""
@@ -264,6 +291,7 @@ class SftConfig:
     self.optimizer.validate()
     self.lora.validate()
     self.sampler.validate()
+    self.wandb.validate()
 
 
 def _one_of(field: str, value: str, known: tuple[str, ...]) -> None:

@@ -20,7 +20,15 @@ from wcse_jax import (
 )
 from wcse_jax.kernels import train as kernels
 from wcse_jax.sampler import inputs
-from wcse_jax.sft import batches, data, judge, loop, lora, settings
+from wcse_jax.sft import (
+  batches,
+  data,
+  judge,
+  loop,
+  lora,
+  settings,
+  tracking,
+)
 from wcse_jax.sft import step as steps
 from wcse_jax.sft import store as stores
 
@@ -39,6 +47,7 @@ _FREE = (
   'remat',
   'accumulate',
   'attention',
+  'wandb',
 )
 
 
@@ -56,6 +65,7 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
     Stopped: if a stop was asked for; what was done is saved.
   """
   config.validate()
+  tracking.check(config.wandb)
   if config.profile:
     machine.check_profiler()
   mesh = sharding.make_mesh(config.mesh)

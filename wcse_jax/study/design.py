@@ -453,7 +453,7 @@ class Study:
         for name in _SHOWN_OF & one.keys():
           del one[name]
     return {
-      'config': config,
+      'config': _unwatched(config),
       'checkpoints': {
         name: checkpoints.fingerprint(model.checkpoint)
         for name, model in self.config.models.items()
@@ -464,3 +464,10 @@ class Study:
   def check(self) -> None:
     """Raises InputError if the run folder holds another study."""
     shardfiles.check_owner(self.workdir, self.fingerprint(), 'study')
+
+
+def _unwatched(config: Any) -> Any:
+  """Returns settings without who looks on while students train."""
+  if isinstance(config, dict):
+    return {k: _unwatched(v) for k, v in config.items() if k != 'wandb'}
+  return config
