@@ -694,6 +694,22 @@ def test_what_a_reply_becomes(config, tmp_path, capsys, said, text, reason):
   ) == (row.output_tokens == 50)
 
 
+def test_a_server_that_draws_one_text_is_told_of(config, tmp_path, capsys):
+  """As one that knows no temperature; one problem may have one answer."""
+  said = 'all samples of any problem are one text'
+  greedy = dataclasses.replace(config.sampler, temperature=0.0)
+  for name, rule, changes, told in (
+    ('same', lambda b: asked_of(b)[:5], {}, True),
+    ('some', lambda b: '2' if '0 + 2' in asked_of(b) else answer(b), {}, False),
+    ('one', lambda _: 'x', {'samples_per_problem': 1}, False),
+    ('greedy', lambda _: 'x', {'sampler': greedy}, False),
+  ):
+    with loopback.serving(rule, whole=True) as server:
+      one = dataclasses.replace(config, server=server.url, **changes)
+      remote.sample(one, str(tmp_path / name))
+    assert (said in capsys.readouterr().err) == told, name
+
+
 def test_a_prompt_beyond_the_context_is_named(config, tmp_path):
   refusal = {'message': 'too long', 'code': 'context_length_exceeded'}
   with loopback.serving(

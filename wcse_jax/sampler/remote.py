@@ -163,9 +163,11 @@ class _Drawing:
     self._read += sum(row.prompt_tokens for row in rows)
     self._drawn += sum(row.output_tokens for row in rows)
     # Oddities of the replies: how many were cut by a filter; the tokens of
-    # those that are longer than was asked for.
+    # those that are longer than was asked for; how many different texts each
+    # problem of a shard has, where there could be several.
     self._filtered = 0
     self._long: list[int] = []
+    self._texts: list[int] = []
 
   def draw(self) -> None:
     """Draws the missing shards, and writes each as soon as it is whole."""
@@ -209,6 +211,11 @@ class _Drawing:
         f'{len(self._long)} samples have more tokens than '
         f'max_new_tokens={config.sampler.max_new_tokens}, up to '
         f'{max(self._long)}: the server draws hidden ones, or keeps no limit.'
+      )
+    if config.sampler.temperature and {*self._texts} == {1}:
+      _say(
+        'all samples of any problem are one text: the server may heed neither '
+        'temperature nor seed.'
       )
     left = self._missing()
     if left:
@@ -337,6 +344,11 @@ class _Drawing:
     rows = [self._kept.rows[cell] for cell in cells]
     self._folder.write(shard, rows, _cost(rows))
     self._kept.drop(cells)
+    if shard.last_index > shard.first_index:
+      texts: dict[str, set[str]] = {}
+      for row in rows:
+        texts.setdefault(row.problem_id, set()).add(row.text)
+      self._texts += map(len, texts.values())
 
 
 def _cost(rows: Sequence[records.Sample]) -> dict[str, float]:
