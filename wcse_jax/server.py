@@ -110,6 +110,8 @@ class Server:
     self.prompt_tokens = 0
     self.completion_tokens = 0
     self.requests = 0
+    # Whether it is known to be a server of this model, by any thread.
+    self._replied = False
     self._concurrency = concurrency
     self._retries = retries
     self._timeout = timeout
@@ -237,7 +239,9 @@ class Server:
         body = self._body(request)
         if body is None:
           return None
-        return replies.read(body, chat=self._chat, hide=self._hide)
+        reply = replies.read(body, chat=self._chat, hide=self._hide)
+        self._replied = True
+        return reply
       except replies.NoReply as error:
         failed = error
     raise self._failed(failed, passes=True) from None
@@ -328,7 +332,7 @@ class Server:
       f'server: wanted a {what} of {self.model!r} from {self.url}; '
       f'got {self._told(error)}.'
     )
-    if passes and self.requests:
+    if passes and self._replied:
       return errors.Stopped(text)
     return errors.InputError(text)
 

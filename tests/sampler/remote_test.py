@@ -406,6 +406,7 @@ def test_what_came_serves_other_shards_too(config, tmp_path):
 def test_replies_of_which_nobody_knows_the_question_are_refused(
   config, tmp_path
 ):
+  config = dataclasses.replace(config, concurrency=1)
   with loopback.serving(Limited(5, broken(500)), whole=True) as bad:
     # One after another: some replies come before the first failure.
     one = dataclasses.replace(config, server=bad.url, concurrency=1)
