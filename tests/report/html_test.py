@@ -238,6 +238,20 @@ def test_every_estimate_is_shown_with_its_interval_and_n(results):
     assert re.search(rf'\d to [+−]?[\d.]+, n = {estimate["n"]:,}\b', text)
 
 
+def test_the_answer_shows_what_each_setup_compares_above_all(results):
+  assert 'Trained students, WC data − SE data, in points' in page.render(
+    results
+  )
+  setup = results['training']['setups'][0]
+  for contrast in setup['contrasts']:
+    contrast |= {'a': 'human', 'primary': contrast['metric'] == 'pass@1'}
+  found = page.render(results)
+  assert 'Trained students, main comparisons, in points' in found
+  named = f'{setup["title"]}, high budget: Reference solutions − SE data: '
+  assert f'<title>{named}' in found
+  assert '>Reference solutions − SE data</text>' in found
+
+
 def test_no_difference_seen_is_said(results):
   text = _Page(page.render(results)).text
   assert results['answer']['sentence'] in text

@@ -37,6 +37,9 @@ def test_sets_of_transfer_have_charts_and_tables_of_their_own(results):
 def test_budgets_are_named_where_there_are_several(results):
   assert 'on the data of the high and low budgets' in _text(results)
   assert 'Weak-to-strong improvement, low budget' in _text(results)
+  named = results['training']['setups'][0]
+  named['title'] = 'Distillation, high budget'
+  assert trained.title(results, named) == 'Distillation, high budget'
   for setup in results['training']['setups']:
     setup['budget'] = 'high'
   assert 'on the data of the high budget' in _text(results)

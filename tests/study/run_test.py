@@ -269,6 +269,27 @@ def test_bad_configurations(change, wanted, tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.parametrize('where', ['study', 'setup'])
+def test_a_tracker_that_is_missing_is_told_of_before_anything_is_drawn(
+  where, tmp_path, monkeypatch
+):
+  monkeypatch.setitem(sys.modules, 'wandb', None)
+  config = small()
+  asked = dataclasses.replace(
+    config.sft, wandb=sft_settings.WandbConfig(project='weaker')
+  )
+  if where == 'study':
+    config = dataclasses.replace(config, sft=asked)
+  else:
+    name, setup = next(iter(config.setups.items()))
+    setup = dataclasses.replace(setup, sft=asked)
+    config = dataclasses.replace(config, setups=config.setups | {name: setup})
+  for act in (run.run, run.dry_run):
+    with pytest.raises(errors.InputError, match='wandb: wanted the package'):
+      act(config, str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
+
+
 def test_an_arm_takes_the_right_samples_of_its_pool_only(finished):
   workdir, _ = finished
   s = design.Study(small(), workdir)

@@ -12,6 +12,8 @@ from wcse_jax.report import markup, rounding, text
 
 WIDTH = 360
 LEFT, RIGHT = 46, 342
+# Height of a further line of a label.
+LINE = 17
 # A generous width of a character of a label.
 _CHARACTER = 7.2
 
@@ -74,6 +76,14 @@ def heading(label: str, words: str, y: float) -> markup.Html:
     markup.tag('text', _clip(label, room), x=2, y=y + 14, class_='halo'),
     markup.tag('text', words, x=WIDTH - 2, y=y + 14, class_='end soft halo'),
   )
+
+
+def below(label: str, y: float) -> markup.Html | None:
+  """Returns the second line of a name; None where there is none."""
+  if not label:
+    return None
+  words = _clip(label, int((WIDTH - 8) / _CHARACTER))
+  return markup.tag('text', words, x=2, y=y + 14 + LINE, class_='soft halo')
 
 
 def legend(

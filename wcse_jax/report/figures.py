@@ -144,23 +144,30 @@ def rows(
   values += [0] if zero else []
   low, high, step = rounding.nice(min(values), max(values))
   at = drawing.Scale(low, high, 22, drawing.WIDTH - 22)
-  bottom = len(items) * _ROW_HEIGHT + 6
-  parts = []
-  for number, item in enumerate(items):
-    y = number * _ROW_HEIGHT
+  parts, y = [], 0.0
+  for item in items:
     # Only beside the whisker, so that no line crosses the words above it.
     parts += [
-      markup.tag('line', x1=at(v), y1=y + 20, x2=at(v), y2=y + 41, class_=style)
+      markup.tag(
+        'line',
+        x1=at(v),
+        y1=y + item.shift + 20,
+        x2=at(v),
+        y2=y + item.shift + 41,
+        class_=style,
+      )
       for v, style in rounding.grid(low, high, step)
     ]
     parts.append(plots.row(item, y, at, unit))
+    y += _ROW_HEIGHT + item.shift
+  bottom = y + 6
   ticks = [
     (v, text.axis(v, unit, step)) for v, _ in rounding.grid(low, high, step)
   ]
   parts.append(drawing.x_axis(at, ticks, bottom))
   numbers = [
     [
-      item.label,
+      item.name,
       *_numbers(item.estimate or {}),
       ' '.join(repr(dot) for dot in item.dots),
     ]

@@ -54,12 +54,24 @@ class Row:
     kind: one of `figures.KINDS`.
     estimate: value, interval and n; None where it was not measured.
     dots: values of single runs, drawn as small rings.
+    detail: a second line of its name; empty: none.
   """
 
   label: str
   kind: str
   estimate: dict[str, Any] | None
   dots: Sequence[float] = ()
+  detail: str = ''
+
+  @property
+  def name(self) -> str:
+    """Both lines of its name in one."""
+    return f'{self.label}: {self.detail}' if self.detail else self.label
+
+  @property
+  def shift(self) -> float:
+    """How much lower its whisker is for the second line."""
+    return drawing.LINE if self.detail else 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,15 +148,19 @@ def row(item: Row, y: float, at: drawing.Scale, unit: str) -> markup.Html:
   if not has(item.estimate):
     words = text.estimate(item.estimate, unit)
     return markup.tag(
-      'g', drawing.heading(item.label, words, y), class_=item.kind
+      'g',
+      drawing.heading(item.label, words, y),
+      drawing.below(item.detail, y),
+      class_=item.kind,
     )
-  estimate, track = item.estimate, y + 27
+  estimate, track = item.estimate, y + 27 + item.shift
   parts: list[markup.Child] = [
-    markup.tag('title', f'{item.label}: {text.estimate(estimate, unit)}')
+    markup.tag('title', f'{item.name}: {text.estimate(estimate, unit)}')
   ]
   value = text.quantity(estimate['value'], unit).removesuffix(' points')
   numbers = f'{value} ({text.interval(estimate, unit)})'
   parts.append(drawing.heading(item.label, numbers, y))
+  parts.append(drawing.below(item.detail, y))
   if _bounded(estimate):
     parts.append(
       drawing.whisker(at(estimate['low']), track, at(estimate['high']), track)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from wcse_jax.report import figures, markup, names, plots, text
+from wcse_jax.report import figures, markup, names, plots, text, trained
 
 
 # Currency -> how a cost in it is counted.
@@ -38,19 +38,7 @@ def answer(results: names.Results) -> markup.Html:
     for budget in names.budgets(results)
     if (gap := gaps.get(budget['name'])) is not None
   ]
-  training = results.get('training') or {}
-  primary = [
-    plots.Row(
-      label=str(setup.get('title') or setup['setup']),
-      kind=names.lead(contrast.get('difference')),
-      estimate=contrast.get('difference'),
-    )
-    for setup in training.get('setups') or []
-    if setup
-    for contrast in setup.get('contrasts') or []
-    if names.primary(contrast)
-    and (contrast['a'], contrast['b']) == ('wc', 'se')
-  ]
+  primary, sides = _primary(results)
   parts.append(
     markup.tag(
       'div',
@@ -65,8 +53,8 @@ def answer(results: names.Results) -> markup.Html:
       ),
       figures.rows(
         'answer-training',
-        'Trained students, WC data − SE data, in points',
-        'Share of test problems solved; right of 0 WC data is better. '
+        f'Trained students, {sides}, in points',
+        'Share of test problems solved; right of 0 the first is better. '
         f'95% intervals, {text.problems(r.estimate for r in primary)} test '
         'problems.',
         primary,
@@ -77,6 +65,41 @@ def answer(results: names.Results) -> markup.Html:
     )
   )
   return markup.join(parts)
+
+
+def _primary(results: names.Results) -> tuple[list[plots.Row], str]:
+  """Returns the main comparison of each setup, and what is compared."""
+  found = [
+    (setup, contrast)
+    for setup in (results.get('training') or {}).get('setups') or []
+    if setup
+    for contrast in setup.get('contrasts') or []
+    if contrast and names.primary(contrast)
+  ]
+  pair = ('wc', 'se')
+  plain = all((c['a'], c['b']) == pair for _, c in found)
+  rows = []
+  for setup, contrast in found:
+    labels = {
+      arm['arm']: str(arm.get('label') or arm['arm'])
+      for arm in setup.get('arms') or []
+      if arm
+    }
+    between = ' − '.join(
+      labels.get(contrast[side], str(contrast[side])) for side in ('a', 'b')
+    )
+    own = (contrast['a'], contrast['b']) == pair
+    difference = contrast.get('difference')
+    rows.append(
+      plots.Row(
+        label=trained.title(results, setup),
+        detail='' if plain else between,
+        # The colours are those of WC and SE data; others are of no side.
+        kind=names.lead(difference) if own else 'other',
+        estimate=difference,
+      )
+    )
+  return rows, 'WC data − SE data' if plain else 'main comparisons'
 
 
 def banners(results: names.Results) -> list[str]:

@@ -76,8 +76,9 @@ def metrics(
 def title(results: names.Results, setup: Mapping[str, Any]) -> str:
   """Returns a setup's name, with its budget where there are several."""
   named = str(setup.get('title') or setup['setup'])
-  if len(_budgets(results['training'])) > 1:
-    named = f'{named}, {setup.get("budget")} budget'
+  budget = f'{setup.get("budget")} budget'
+  if len(_budgets(results['training'])) > 1 and budget not in named:
+    named = f'{named}, {budget}'
   return named
 
 

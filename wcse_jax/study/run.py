@@ -8,6 +8,7 @@ from typing import Any
 from wcse_jax import arms as arm_data
 from wcse_jax import errors, runlog, shardfiles, storage, tasks
 from wcse_jax.report import browser, html
+from wcse_jax.sft import tracking
 from wcse_jax.study import (
   design,
   dry,
@@ -39,7 +40,7 @@ def run(
       study; nothing is written before that.
   """
   study = design.Study(config, workdir)
-  planning.check(study)
+  _check(study)
   stages = staging.Stages(study)
   study.check()
   if only:
@@ -66,9 +67,18 @@ def dry_run(
   Arguments are those of `run` and of `dry.foretell`; nothing is written.
   """
   study = design.Study(config, workdir, dry=True)
-  planning.check(study)
+  _check(study)
   staging.Stages(study)
   return dry.text(dry.foretell(study, topologies=topologies, replicas=replicas))
+
+
+def _check(study: design.Study) -> None:
+  """Raises InputError for what would fail hours later."""
+  planning.check(study)
+  setups = study.config.setups.values()
+  for sft in (study.config.sft, *(setup.sft for setup in setups)):
+    if sft is not None:
+      tracking.check(sft.wandb)
 
 
 def _holder(study: design.Study, *, apart: bool):
