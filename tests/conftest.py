@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import browser
 import families
 import ml_dtypes
 import numpy as np
@@ -34,6 +35,13 @@ def _forget_programs() -> Iterator[None]:
     from wcse_jax.sampler import device
 
     device.forget_programs()
+
+
+@pytest.fixture(scope='session')
+def chromium(tmp_path_factory):
+  """Returns a browser without a screen."""
+  with browser.chromium(tmp_path_factory.mktemp('chromium')) as found:
+    yield found
 
 
 @pytest.fixture(scope='session')

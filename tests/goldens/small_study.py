@@ -1,4 +1,4 @@
-"""The small study of tests/study_test.py."""
+"""The small study of tests/study/run_test.py."""
 
 from wcse_jax.sampler import settings as sampler_settings
 from wcse_jax.sft import settings as sft_settings

@@ -9,23 +9,27 @@ from wcse_jax import records
 from wcse_jax.metrics import contrast, coverage, extrapolation, measure
 
 
-def table(rates, samples, seed):
-  """Returns a table of `samples` draws of each problem at its rate."""
+def table(rates, samples, seed, cut=0):
+  """Returns a table of `samples` draws of each problem at its rate.
+
+  Of the first `cut` problems only three could be graded.
+  """
   random = np.random.default_rng(seed)
   problems = [
     records.Problem(id=f'p{q}', task='t', question='', answer='')
     for q in range(len(rates))
   ]
   grades = []
-  for problem, rate in zip(problems, rates, strict=True):
+  for at, (problem, rate) in enumerate(zip(problems, rates, strict=True)):
     for index, right in enumerate(random.random(samples) < rate):
+      lost = at < cut and index >= 3
       grades.append(
         records.Grade(
           problem_id=problem.id,
           index=index,
           answer='',
-          correct=bool(right),
-          verdict='right' if right else 'wrong',
+          correct=None if lost else bool(right),
+          verdict='timeout' if lost else 'right' if right else 'wrong',
           sound=None,
           why='',
         )
@@ -83,6 +87,26 @@ def test_break_even_beyond_the_samples_is_open(pair):
   found = contrast.break_even(weak.restrict(0, 4), strong, 40, draws=50)
   assert found['ratio'] is None
   assert found['high'] is None
+
+
+def test_problems_with_ungraded_samples_are_left_out_and_counted(pair):
+  random = np.random.default_rng(0)
+  weak_rates = random.beta(0.300, 0.825, 400)
+  some = table(weak_rates, 64, seed=1, cut=5)
+  assert some.n_Q[:6].tolist() == [3] * 5 + [64]
+  gap = contrast.gap(some, pair[1], 30, 10)
+  assert gap['n'] == 395
+  assert contrast.gap(some, pair[1], 3, 10)['n'] == 400
+  whole = contrast.gap(*pair, 30, 10)
+  assert gap['value'] == pytest.approx(whole['value'], abs=0.02)
+  found = contrast.break_even(some, pair[1], 10, draws=50)
+  assert found['n'] == 395
+  whole = contrast.break_even(*pair, 10, draws=50)
+  assert found['ratio'] == pytest.approx(whole['ratio'], rel=0.05)
+  none = table([0.5] * 9, 8, seed=0, cut=9)
+  full = table([0.5] * 9, 8, seed=0)
+  assert contrast.gap(none, full, 4, 4)['value'] is None
+  assert contrast.break_even(full, none, 4)['ratio'] is None
 
 
 def test_other_problems_are_refused(pair):
@@ -187,5 +211,5 @@ def test_gap_beyond_the_samples_is_marked(pair):
   one = extrapolation.coverage_at(few_w.n_Q, few_w.right_Q, [48])[0]
   other = extrapolation.coverage_at(few_s.n_Q, few_s.right_Q, [16])[0]
   assert beyond['value'] == pytest.approx(one['value'] - other['value'])
-  with pytest.raises(ValueError, match='at most'):
-    contrast.gap(few_w, few_s, 48, 16)
+  none = contrast.gap(few_w, few_s, 48, 16)
+  assert (none['value'], none['n']) == (None, 0)

@@ -1,8 +1,7 @@
-"""What tests of the report share: a finished study, and a browser."""
+"""What tests of the report share: a finished study."""
 
 from typing import Any
 
-import browser
 import made
 import pytest
 
@@ -11,9 +10,3 @@ import pytest
 def results() -> dict[str, Any]:
   """Returns the results of a finished study; each test may change its own."""
   return made.results()
-
-
-@pytest.fixture(scope='session')
-def chromium(tmp_path_factory):
-  with browser.chromium(tmp_path_factory.mktemp('chromium')) as found:
-    yield found

@@ -15,7 +15,7 @@ import pytest
 
 from wcse_jax import arms, errors, exports, selection, storage
 from wcse_jax.sft import settings as sft_settings
-from wcse_jax.study import design, run, settings, stages
+from wcse_jax.study import design, outcome, run, settings, stages
 
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -255,6 +255,14 @@ def test_another_study_is_refused(finished):
     ({'budgets': {'low': 3, 'high': 2}}, 'budgets'),
     ({'cost_ratios': (5.0,)}, 'cost_ratios'),
     (
+      {'sft': dataclasses.replace(small().sft, batch_size=12)},
+      'setups.student: batch_size: wanted a multiple',
+    ),
+    (
+      {'sft': dataclasses.replace(small().sft, max_length=10**6)},
+      'setups.student: max_length: wanted at most the',
+    ),
+    (
       {
         'models': settings.pair_of_models()
         | {'wc': settings.Model(checkpoint='tiny-nobody')}
@@ -327,6 +335,13 @@ def test_an_arm_without_data_ends_the_study_before_any_student(
     staged.data('high', 'wc')
   assert '\n' not in str(caught.value)
   assert not (tmp_path / 'data').exists()
+
+
+def test_an_answer_without_graded_samples_says_so(tmp_path):
+  nothing = {'value': None, 'low': None, 'high': None, 'n': 0}
+  study = design.Study(small(), str(tmp_path))
+  found = outcome.answer(study, {'high': nothing}, {'setups': []})
+  assert 'too few samples could be graded' in found['sentence']
 
 
 def test_training_sets_are_exported(finished):

@@ -17,6 +17,10 @@ from wcse_jax.metrics import (
 )
 
 
+# Share of problems that may have fewer graded samples than others.
+_FEW_UNGRADED = 0.05
+
+
 def gap(
   weak: measure.Table,
   strong: measure.Table,
@@ -27,6 +31,8 @@ def gap(
 ) -> dict[str, Any]:
   """Returns the Estimate of coverage of the weak less that of the strong model.
 
+  It is of the problems of which both have enough graded samples, n of them.
+
   Args:
     weak: its samples, on the same problems as `strong`.
     strong: its samples.
@@ -36,8 +42,7 @@ def gap(
       then has `extrapolated`, which says whether they were.
 
   Raises:
-    ValueError: if the tables are of different problems, or have too few
-      samples.
+    ValueError: if the tables are of different problems.
   """
   _check(weak, strong)
   if extrapolate:
@@ -55,9 +60,10 @@ def gap(
         coverage.coverage(strong.n_Q[both_Q], strong.right_Q[both_Q], k_strong),
       )
     return {**found, 'extrapolated': beyond}
+  both_Q = (weak.n_Q >= k_weak) & (strong.n_Q >= k_strong)
   return intervals.difference(
-    coverage.coverage(weak.n_Q, weak.right_Q, k_weak),
-    coverage.coverage(strong.n_Q, strong.right_Q, k_strong),
+    coverage.coverage(weak.n_Q[both_Q], weak.right_Q[both_Q], k_weak),
+    coverage.coverage(strong.n_Q[both_Q], strong.right_Q[both_Q], k_strong),
   )
 
 
@@ -130,7 +136,9 @@ def break_even(
 
   At k_strong samples of the strong model, the weak one covers as many problems
   with ratio * k_strong samples; between whole numbers coverage is taken as
-  linear.  An end that lies beyond the samples at hand is None.
+  linear.  An end that lies beyond the samples at hand is None.  Where some
+  samples could not be graded it goes by as many as 95% of the problems have,
+  and by these problems.
 
   Args:
     weak: samples of the weak model, many per problem.
@@ -139,12 +147,18 @@ def break_even(
     draws: number of bootstrap resamples of the problems.
     seed: of the resampling.
   """
-  most = int(weak.n_Q.min())
+  most = int(np.quantile(weak.n_Q, _FEW_UNGRADED, method='lower'))
+  kept_Q = (weak.n_Q >= most) & (strong.n_Q >= k_strong)
+  problems = int(kept_Q.sum())
+  if not (most and problems):
+    return {'ratio': None, 'low': None, 'high': None, 'n': 0}
+  n_Q, right_Q = weak.n_Q[kept_Q], weak.right_Q[kept_Q]
   curve_KQ = np.stack(
-    [coverage.coverage(weak.n_Q, weak.right_Q, k) for k in range(1, most + 1)]
+    [coverage.coverage(n_Q, right_Q, k) for k in range(1, most + 1)]
   )
-  level_Q = coverage.coverage(strong.n_Q, strong.right_Q, k_strong)
-  problems = level_Q.size
+  level_Q = coverage.coverage(
+    strong.n_Q[kept_Q], strong.right_Q[kept_Q], k_strong
+  )
   random = np.random.default_rng(seed)
   picks = random.multinomial(
     problems, np.full(problems, 1 / problems), size=draws

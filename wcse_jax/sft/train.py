@@ -69,14 +69,9 @@ def run(config: settings.SftConfig, workdir: str) -> dict[str, Any]:
   if config.profile:
     machine.check_profiler()
   mesh = sharding.make_mesh(config.mesh)
-  check_batch(config, mesh)
   tokenizer = checkpoints.read_tokenizer(config.checkpoint)
   architecture = checkpoints.read_config(checkpoints.resolve(config.checkpoint))
-  if config.max_length > architecture.max_positions:
-    raise errors.InputError(
-      f'max_length: wanted at most the {architecture.max_positions} positions '
-      f'of the model; got {config.max_length}.'
-    )
+  check(config, architecture, mesh)
   given = read(config, tokenizer)
   stream, dropped = given.stream, given.dropped
   rows = stream.sequences
@@ -259,6 +254,22 @@ def ledger_row(result: dict[str, Any], name: str) -> dict[str, Any]:
     'flops': result['flops'],
     'usd': machine.usd(result['chip_seconds']),
   }
+
+
+def check(config: settings.SftConfig, architecture, mesh) -> None:
+  """Raises InputError if a model on a mesh cannot be trained as asked.
+
+  Args:
+    config: how it is to be trained.
+    architecture: the `ModelConfig` of the model.
+    mesh: where it is to be trained.
+  """
+  check_batch(config, mesh)
+  if config.max_length > architecture.max_positions:
+    raise errors.InputError(
+      f'max_length: wanted at most the {architecture.max_positions} positions '
+      f'of the model; got {config.max_length}.'
+    )
 
 
 def check_batch(config: settings.SftConfig, mesh) -> None:

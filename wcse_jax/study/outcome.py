@@ -255,10 +255,13 @@ def answer(study, gaps, training) -> dict[str, Any]:
   gap = gaps[name]
   what = 'compute' if study.config.currency == 'params' else 'price'
   same_cost = (
-    f'At the same {what} ({match.count_weak} WC samples against {strong} SE '
-    'samples a problem) '
+    f'At the same {what} ({match.count_weak} WC '
+    f'{_samples(match.count_weak)} against {strong} SE {_samples(strong)} a '
+    'problem) '
   )
-  if contrast.verdict(gap) == 'cannot tell':
+  if gap['value'] is None:
+    data_part = f'{same_cost}too few samples could be graded to compare them'
+  elif contrast.verdict(gap) == 'cannot tell':
     data_part = (
       f'{same_cost}no difference in coverage was seen ({_interval(gap)})'
     )
@@ -295,6 +298,10 @@ def answer(study, gaps, training) -> dict[str, Any]:
       f'{labels[row["b"]]} ({_range(difference)}).'
     )
   return {'sentence': f'{data_part}, {rest}', 'details': details}
+
+
+def _samples(count: int) -> str:
+  return 'sample' if count == 1 else 'samples'
 
 
 def _points(gap: Mapping[str, Any]) -> str:

@@ -45,10 +45,12 @@ def run(
   study.check()
   if only:
     chosen = graph.matching(stages.all, only)
+    stages.check(chosen)
     if not storage.exists(storage.join(workdir, shardfiles.MANIFEST)):
       shardfiles.claim(workdir, study.fingerprint())
     graph.run(stages.all, chosen, 'study', _holder(study, apart=True))
     return None
+  stages.check(stages.all)
   with runlog.writing(workdir, study.described()):
     shardfiles.claim(workdir, study.fingerprint())
     graph.run(stages.all, stages.all, 'study', _holder(study, apart=False))

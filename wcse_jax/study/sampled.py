@@ -92,9 +92,19 @@ def curves(study, tables: Tables) -> dict[str, Any]:
 
 
 def brute(study, tables: Tables) -> dict[str, measure.Table]:
-  """Returns the pair's samples for coverage by brute force."""
-  many = study.config.truth_samples
-  return {name: tables[name].restrict(0, many) for name in settings.PAIR}
+  """Returns the pair's samples for coverage by brute force.
+
+  Where a study draws none for that, these are the samples of all replicates.
+  """
+  return {
+    name: tables[name].restrict(0, many) for name, many in _many(study).items()
+  }
+
+
+def _many(study) -> dict[str, int]:
+  """Returns how many samples a problem `brute` has of each model."""
+  own = study.config.truth_samples
+  return {name: own or study.drawn(name) for name in settings.PAIR}
 
 
 def truth(study, tables: Tables) -> dict[str, Any] | None:
@@ -139,9 +149,7 @@ def _estimate(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ratios(study, tables: Tables) -> list[dict[str, Any]]:
-  """Returns the brute-force gap at each cost ratio, the pair's own included."""
-  if not study.config.truth_samples:
-    return []
+  """Returns the gap at each cost ratio, the pair's own included."""
   found = []
   for name, match in study.matches.items():
     own = float(match.ratio)
@@ -154,9 +162,7 @@ def ratios(study, tables: Tables) -> list[dict[str, Any]]:
 
 def dial(study, tables: Tables) -> list[dict[str, Any]]:
   """Returns the same on a fine grid, one row for each count of WC samples."""
-  many = study.config.truth_samples
-  if not many:
-    return []
+  many = _many(study)['wc']
   found = []
   for name, count in study.config.budgets.items():
     grid = np.geomspace(1, many / count, _DIAL)
@@ -174,7 +180,8 @@ def _at_ratio(
   """Returns the gap at a cost ratio; None beyond the samples at hand."""
   count = study.config.budgets[budget_name]
   k_weak = budget.matched(count, ratio, 1).count_weak
-  if max(k_weak, count) > study.config.truth_samples:
+  most = _many(study)
+  if k_weak > most['wc'] or count > most['se']:
     return None
   weak, strong = brute(study, tables).values()
   gap = contrast.gap(weak, strong, k_weak, count)
@@ -190,13 +197,12 @@ def _at_ratio(
 
 def break_even(study, tables: Tables) -> dict[str, Any]:
   """Returns the cost ratio at which the pair covers as much, by budget."""
-  if not study.config.truth_samples:
-    return {}
   weak, strong = brute(study, tables).values()
+  most = _many(study)['se']
   return {
     name: contrast.break_even(weak, strong, count)
     for name, count in study.config.budgets.items()
-    if count <= study.config.truth_samples
+    if count <= most
   }
 
 
@@ -229,10 +235,8 @@ def plan(study, tables: Tables) -> dict[str, Any] | None:
   if max(pair['k_weak'], pair['k_strong']) <= many:
     result['gap'] = contrast.gap(weak, strong, pair['k_weak'], pair['k_strong'])
   if 0 < pure['samples'] <= many:
-    table = by_name[pure['model']]
-    result['pure'] = intervals.mean(
-      coverage.coverage(table.n_Q, table.right_Q, pure['samples'])
-    )
+    (row,) = _coverage(by_name[pure['model']], [pure['samples']])
+    result['pure'] = _estimate(row)
   if followed is not None:
     right = np.arange(followed['problems']) < followed['solved']
     result['followed'] = followed | {

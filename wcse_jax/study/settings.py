@@ -246,8 +246,9 @@ class StudyConfig:
     pilot_samples: samples of each of them by each model, of those for coverage
       by brute force.
     truth_samples: samples per problem of the pair for coverage by brute force;
-      0 for none.
-    cost_ratios: SE over WC, at which the outcome is looked up.
+      0: none, and cost ratios are looked up by the samples of all replicates.
+    cost_ratios: SE over WC, at which the outcome is looked up; what lies beyond
+      the samples is left out.
     selection: which samples of an arm's pool are trained on.
     decontaminate: training problems that have this share or more of some test
       problem's 8-grams are not trained on; 0: all are.

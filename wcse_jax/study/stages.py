@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from wcse_jax import arms as arm_data
 from wcse_jax import (
   budget,
   checkpoints,
+  errors,
   evaluate,
   grade,
   runlog,
@@ -328,6 +329,22 @@ class Stages:
   def sft(self, run: design.Run):
     """Returns how a student is trained, but for its files."""
     return self.study.config.setups[run.setup].sft or self.study.config.sft
+
+  def check(self, chosen: Sequence[graph.Stage]) -> None:
+    """Raises InputError if some stage could not train on this machine."""
+    keys = {stage.key for stage in chosen if not stage.done()}
+    asked = {
+      run.setup: self.sft(run)
+      for run in self.study.runs()
+      if f'train-{run.key}' in keys
+    }
+    for setup, sft in asked.items():
+      model = self.study.config.setups[setup].model
+      mesh = sharding.make_mesh(self.study.config.mesh)
+      try:
+        train.check(sft, self.study.models[model], mesh)
+      except errors.InputError as error:
+        raise errors.InputError(f'setups.{setup}: {error}') from None
 
   def train(self, run: design.Run) -> None:
     """Trains one student on its arm's data."""
