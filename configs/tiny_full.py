@@ -16,8 +16,8 @@ def get_config() -> settings.StudyConfig:
     recipes.tiny(),
     title='The whole grid (embedded models)',
     budgets={'low': 1, 'mid': 3, 'high': 5},
-    test=settings.TestSet(limit=512),
-    transfer={'hard': settings.TestSet(task='arith', split='hard', limit=256)},
+    test=settings.TestSet(limit=1024),
+    transfer={'hard': settings.TestSet(task='arith', split='hard', limit=512)},
     replicates=5,
     power=settings.Power(accuracy=0.25, disagreement=0.2, wanted=0.03),
   )

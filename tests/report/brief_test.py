@@ -24,6 +24,21 @@ def test_it_has_the_answer_and_the_key_tables(results):
   assert '\n\n\n' not in found
 
 
+def test_differences_that_are_not_sure_are_counted(results):
+  setup = results['training']['setups'][0]
+  first, second = setup['contrasts']
+  first |= {'metric': 'pass@1', 'reading': 'no difference seen'}
+  second |= {'metric': 'maj@4', 'reading': 'no difference seen'}
+  third = second | {'metric': 'hard: maj@4', 'reading': 'SE data better'}
+  results['training'] |= {'setups': [setup]}
+  setup['contrasts'] = [first, second, third]
+  found = brief.render(results)
+  assert '| WC data − SE data | pass@1 |' in found
+  assert '| WC data − SE data | hard: maj@4 |' in found
+  assert '| WC data − SE data | maj@4 |' not in found
+  assert '1 more difference, none of them sure: index.html.' in found
+
+
 def test_rows_are_as_wide_as_their_heads(results):
   for block in brief.render(results).split('\n\n'):
     lines = [line for line in block.split('\n') if line.startswith('|')]

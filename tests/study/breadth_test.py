@@ -83,6 +83,11 @@ def test_every_arm_of_every_setup_has_its_students(finished):
       assert arm['hard: pass@1']['n'] == 16
     primary = [row for row in setup['contrasts'] if row['primary']]
     assert [(row['a'], row['b']) for row in primary] == [('wc', 'se')]
+    pairs = {(row['a'], row['b']) for row in setup['contrasts']}
+    assert len(pairs) == len(own.arms) - 1
+    if 'wc_one' in own.arms:
+      assert {('wc_one', 'se_one'), ('se_one', 'se')} <= pairs
+      assert ('round2', 'wc') in pairs
 
 
 def test_every_model_is_measured(finished):

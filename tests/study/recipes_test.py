@@ -82,6 +82,15 @@ def test_more_arms_train_no_other_setup():
   assert len(found.setups['student'].arms) == 16
 
 
+def test_arms_of_a_kind_are_compared_with_each_other():
+  tiny = recipes.tiny()
+  arms = recipes.no_reference(recipes.data_size(tiny, (0.5,))).arms
+  assert arms['wc_0.5'].against == 'se_0.5'
+  assert arms['wc_majority'].against == 'se_majority'
+  assert arms['se_majority'].against == ''
+  assert recipes.rounds(tiny, 3).arms['round3'].against == 'round2'
+
+
 def test_a_base_that_is_not_known_is_refused():
   with pytest.raises(errors.InputError, match=r"tiny, math, gsm8k.*'huge'"):
     config('mixing', 'huge')

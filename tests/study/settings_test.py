@@ -41,6 +41,7 @@ def test_the_defaults_are_the_papers_arms_and_setups():
     (with_arm(samples={'wc': 0.7, 'se': 0.7}), r'arms\.x\.samples: .*sum'),
     (with_arm(samples={'wc': 0.0}), r'arms\.x\.samples: .*above 0'),
     (with_arm(samples={'wc': 1.0}, as_many_as='y'), r'as_many_as: .*wc, se'),
+    (with_arm(samples={'wc': 1.0}, against='y'), r'arms\.x\.against: .*wc, se'),
     (with_arm(samples={'wc': 1.0}, problems=1.5), r'arms\.x\.problems'),
     (with_arm(plan=True), r'arms\.x\.plan: wanted pilot_problems'),
     (

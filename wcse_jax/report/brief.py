@@ -1,6 +1,6 @@
 """The study in short, as Markdown: `report/summary.md`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wcse_jax import markdown
@@ -188,10 +188,29 @@ def _students(results: names.Results) -> list[str]:
     title = trained.title(results, setup)
     about = f'{title}: the student is {setup.get("model")}'
     lines += _section(about, ['Trained on', *keys], rows)
-    heads, cells = contrasts.rows(setup.get('contrasts') or [], labels)
+    shown, hidden = _telling(setup.get('contrasts') or [])
+    heads, cells = contrasts.rows(shown, labels)
     if cells:
       lines += _table(heads, cells, numbers=0)
+    if hidden:
+      kind = 'difference' if hidden == 1 else 'differences'
+      words = f'{hidden} more {kind}, none of them sure: index.html.'
+      lines += [words, '']
   return lines
+
+
+def _telling(
+  found: Sequence[Mapping[str, Any]],
+) -> tuple[list[Mapping[str, Any]], int]:
+  """Returns the differences in pass@1 and the sure ones; how many are left."""
+  found = [one for one in found if one]
+  shown = [
+    one
+    for one in found
+    if trained.bare(one.get('metric')) == 'pass@1'
+    or str(one.get('reading')).endswith('better')
+  ]
+  return shown, len(found) - len(shown)
 
 
 def _currencies(results: names.Results) -> list[str]:

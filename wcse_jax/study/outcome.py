@@ -165,7 +165,7 @@ def _students(
 
 
 def _contrasts(study, setup, scores) -> list[dict[str, Any]]:
-  """Returns every arm less the second of the primary ones.
+  """Returns every arm less the one that it is compared with.
 
   The p-values of all but the primary one are corrected together.
   """
@@ -173,18 +173,21 @@ def _contrasts(study, setup, scores) -> list[dict[str, Any]]:
   labels = {name: arm.label for name, arm in study.config.arms.items()}
   found = []
   for arm in scores:
-    if arm == base or base not in scores:
+    against = study.config.arms[arm].against
+    if arm == ahead or against not in scores:
+      against = base
+    if arm in (against, base) or against not in scores:
       continue
     for metric in scores[arm]:
       gap = replicated.difference(
         scores[arm][metric],
-        scores[base][metric],
+        scores[against][metric],
         pooled=[other[metric] for other in scores.values()],
       )
       found.append(
         {
           'a': arm,
-          'b': base,
+          'b': against,
           'metric': metric,
           'difference': gap,
           'p': gap['p'],

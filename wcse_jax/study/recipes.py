@@ -210,6 +210,11 @@ def _of_the_student(config: settings.StudyConfig) -> str:
   )
 
 
+def _rival(name: str, kind: str) -> str:
+  """Returns the arm of SE that one of WC of the same kind is compared with."""
+  return f'se_{kind}' if name == 'wc' else ''
+
+
 def number_matched(config: settings.StudyConfig) -> settings.StudyConfig:
   """Adds WC data of as many samples as SE has: what is not the number?"""
   return with_arms(
@@ -251,6 +256,7 @@ def coverage_against_diversity(
         label=f'{name.upper()} data, one a problem',
         samples={name: 1.0},
         selection=one,
+        against=_rival(name, 'one'),
       )
       for name in settings.PAIR
     },
@@ -268,6 +274,7 @@ def data_size(
         label=f'{name.upper()} data, {share:.0%} of the problems',
         samples={name: 1.0},
         problems=share,
+        against=_rival(name, f'{share:g}'),
       )
       for share in shares
       for name in settings.PAIR
@@ -308,6 +315,7 @@ def no_reference(
         label=f'{name.upper()} data, majority answers',
         samples={name: 1.0},
         selection=rules,
+        against=_rival(name, 'majority'),
       )
       for name in settings.PAIR
     },
@@ -347,6 +355,7 @@ def prompts(
       other: settings.Arm(
         label=f'{name.upper()} data, {shots} worked examples',
         samples={other: 1.0},
+        against=_rival(name, 'prompt'),
       )
       for name, other in names.items()
     },
@@ -383,6 +392,7 @@ def rounds(
         name: settings.Arm(
           label=f'round {number}: a student of round {number - 1}',
           samples={name: 1.0},
+          against=arm,
         )
       },
       models={

@@ -85,6 +85,8 @@ class Arm:
     problems: share of the problems that the arm has; those of a smaller share
       are among those of a larger one.
     selection: which samples are trained on; None: as the study says.
+    against: the arm that its students are compared with, where the setup has
+      it; empty: the second of the setup's `primary`.
   """
 
   label: str
@@ -94,6 +96,7 @@ class Arm:
   plan: bool = False
   problems: float = 1.0
   selection: selections.Selection | None = None
+  against: str = ''
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -107,7 +110,7 @@ class Setup:
     budgets: names of budgets whose data train a student each; none: of the
       largest.
     primary: the arms whose difference is the question; each other arm is
-      compared with the second, and Holm's correction covers those.
+      compared with its `against`, and Holm's correction covers those.
     sft: how it is trained; None: as the study says.
   """
 
@@ -367,6 +370,8 @@ class StudyConfig:
       _known(f'{where}.samples', arm.samples, self.models)
       if arm.as_many_as:
         _known(f'{where}.as_many_as', (arm.as_many_as,), self.models)
+      if arm.against:
+        _known(f'{where}.against', (arm.against,), self.arms)
       shares = list(arm.samples.values())
       if shares and not (min(shares) > 0 and sum(shares) <= 1 + 1e-9):
         raise errors.InputError(
