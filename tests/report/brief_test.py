@@ -26,7 +26,7 @@ def test_it_has_the_answer_and_the_key_tables(results):
 
 def test_differences_that_are_not_sure_are_counted(results):
   setup = results['training']['setups'][0]
-  first, second = setup['contrasts']
+  first, second, *_ = setup['contrasts']
   first |= {'metric': 'pass@1', 'reading': 'no difference seen'}
   second |= {'metric': 'maj@4', 'reading': 'no difference seen'}
   third = second | {'metric': 'hard: maj@4', 'reading': 'SE data better'}
