@@ -1,5 +1,6 @@
 """A task whose problems are the rows of a set."""
 
+import functools
 from typing import Any
 
 from absl import logging
@@ -87,17 +88,22 @@ class SetTask(base.Task):
     if self.bad_rows == 'refuse' or not report.good:
       report.check()
     ids = [problem.id for _, problem in report.without_answer]
-    # A split is read anew whenever it is asked for; what is known is not told.
-    if report.bad and self.bad.get(split) != report.bad:
-      logging.warning('%s Left out.', report.fault())
-    if ids and self.without_answer.get(split) != ids:
-      logging.warning(
-        '%s: left out %d of %d problems, which have no answer: %s',
-        self.name,
-        len(ids),
-        len(ids) + len(report.good),
-        ', '.join(ids[:5]) + (', ...' if len(ids) > 5 else ''),
+    if report.bad:
+      _tell(self.data, f'{report.fault()} Left out.')
+    if ids:
+      listed = ', '.join(ids[:5]) + (', ...' if len(ids) > 5 else '')
+      _tell(
+        self.data,
+        f'{self.name}: left out {len(ids)} of {len(ids) + len(report.good)} '
+        f'problems, which have no answer: {listed}',
       )
     self.bad[split] = report.bad
     self.without_answer[split] = ids
     return report.problems
+
+
+@functools.cache
+def _tell(source: str, words: str) -> None:
+  """Warns of what a source lacks, once: a split is read again and again."""
+  del source
+  logging.warning('%s', words)
