@@ -147,7 +147,6 @@ HOST = (
   'estimates.here',
   'estimates.kept',
   'estimates.tpu',
-  'estimates.paper',
 )
 
 

@@ -7,7 +7,6 @@ here      estimates for this machine
 shares    which part of a machine's peak is reached: the one table
 tpu       estimates for a TPU slice, by compiling for it
 kept      compiled figures, kept on the disk
-paper     the paper's study as jobs
 
-`python -m wcse_jax.estimates` prints the paper's study for some slices.
+`launch/study.py --dry_run` makes the jobs of a study and prints them.
 """
